@@ -1,0 +1,1 @@
+//! Which of two requests of a node wins.

@@ -1,0 +1,1 @@
+//! One pure function answers the dry run and does the real thing.
