@@ -1,1 +1,7 @@
+//! The central service: it plans, reserves, records and guards addresses.
+//!
+//! Layers look down only: [`api`] (HTTP) → [`store`] (SQL; a method is a
+//! transaction) → `ipam_api::planning` and `ipam_api::ledger` (pure).
 
+pub mod clock;
+pub mod store;

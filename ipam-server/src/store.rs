@@ -1,0 +1,71 @@
+//! What is reserved, claimed and held, in SQL. A method is a transaction.
+//!
+//! Planning mutations (VNets, subnets, reservations, pools, nodes, syncs) commit
+//! alone; allocations are gathered by [`writer`] and committed in groups. Reads
+//! use connections of their own.
+
+mod addresses;
+mod allocations;
+mod capacity;
+mod change;
+mod db;
+mod error;
+mod nodes;
+mod plans;
+mod pools;
+mod reservations;
+mod subnets;
+mod sync;
+mod tiling;
+mod vnets;
+mod writer;
+
+pub use allocations::{AllocationFilter, NodeCall};
+pub use change::{Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
+pub use db::DatabaseUrl;
+pub use error::{Kind, Shortage, StoreError};
+pub use nodes::NodeFilter;
+
+use crate::clock::Clock;
+use db::Db;
+use std::sync::Arc;
+use writer::Writer;
+
+/// Result of a store method.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The database behind the service.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the database, creates it where it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The database cannot be opened or migrated.
+    pub async fn open(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<Self> {
+        let db = Db::open(url).await?;
+        db.migrate().await?;
+        let writer = Writer::start(db.clone(), Arc::clone(&clock));
+        Ok(Self { db, clock, writer })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<()> {
+        let mut read = self.db.read().await?;
+        read.fetch_one::<(i64,)>("SELECT 1", vec![]).await.map(|_| ())
+    }
+
+    /// Finishes what was accepted and closes the database.
+    pub async fn close(&self) {
+        self.writer.stop().await;
+        self.db.close().await;
+    }
+}

@@ -1,0 +1,1 @@
+//! The chain of extents of a subnet, changed by difference.
