@@ -27,6 +27,8 @@ mod request;
 mod reservations;
 mod server;
 mod subnets;
+#[cfg(test)]
+mod tests;
 mod vnets;
 
 pub use allocations::AllocationFilter;
