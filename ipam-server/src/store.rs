@@ -6,10 +6,12 @@
 
 mod addresses;
 mod allocations;
+mod book;
 mod capacity;
 mod change;
 mod db;
 mod error;
+mod mutation;
 mod nodes;
 mod plans;
 mod pools;

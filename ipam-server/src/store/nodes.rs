@@ -39,3 +39,13 @@ impl Store {
         todo!()
     }
 }
+
+/// Ends a node's claim and gives its block and own addresses back.
+pub(super) async fn free_node(tx: &mut super::db::Tx, node: i64, now: jiff::Timestamp) -> Result<()> {
+    todo!()
+}
+
+/// A node as the API shows it.
+pub(super) async fn node_view(tx: &mut super::db::Tx, name: &NodeName, now: jiff::Timestamp) -> Result<Option<Node>> {
+    todo!()
+}

@@ -1,9 +1,198 @@
-use super::{NodeCall, Result, Store};
-use ipam_api::wire::{SyncAnswer, SyncRequest};
+//! A node's whole journal against the ledger (P3), and the end of its claim (P6).
+
+use super::{
+    NodeCall, Result, Store, StoreError,
+    allocations::{needs_stamp, refused, unknown_node},
+    book::{Book, Holder, Row, Tenancy},
+    db::{Tx, args},
+    nodes,
+};
+use ipam_api::{
+    ledger::{self, Entry, Listing, SyncDecision, Verdict},
+    line::Offset,
+    names::Attachment,
+    wire::{
+        Allocator, EntryResult, FieldError, Problem, ProblemType, SyncAnswer, SyncEntry, SyncOutcome,
+        SyncRequest,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// On no line: where an address lies that the node's subnet has not.
+const NOWHERE: Offset = Offset(u64::MAX);
+
+const FORGET_CONFLICTS: &str = "DELETE FROM conflict WHERE node = $1";
+
+const SAVE_CONFLICTS: &str = "
+INSERT INTO conflict (subnet, at_offset, node, mac, seen_at)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)
+WHERE true
+ON CONFLICT (subnet, at_offset) DO UPDATE SET node = excluded.node, mac = excluded.mac, seen_at = excluded.seen_at";
 
 impl Store {
-    /// Brings the ledger in step with a node's journal (P3), and confirms its deletion (P6).
+    /// Brings the ledger in step with a node's journal (P3), takes a fresh claim
+    /// up, and confirms the node's deletion (P6).
+    ///
+    /// # Errors
+    /// A stale claim; an address listed twice. Nothing of the sync happened then.
     pub async fn sync(&self, call: &NodeCall, request: &SyncRequest) -> Result<SyncAnswer> {
-        todo!()
+        let now = self.clock.now();
+        let mut tx = self.db.write().await?;
+        let mut book = Book::default();
+        book.load_holders(&mut tx, &BTreeSet::from([&call.node])).await?;
+        let holder = match (&call.stamp, book.holder(&call.node)) {
+            (_, None) => return Err(unknown_node(call)),
+            (None, Some(_)) => return Err(needs_stamp(&call.node)),
+            (Some(_), Some(holder)) if holder.allocator == Allocator::Service => {
+                return Err(StoreError::StaleClaim(format!(
+                    "the service picks the addresses of node {}: it has no journal to sync",
+                    call.node
+                )));
+            }
+            (Some(_), Some(holder)) => holder.clone(),
+        };
+        let listing = listing(&holder, request)?;
+        book.load_block(&mut tx, holder.block).await?;
+        book.load_held_by(&mut tx, holder.id).await?;
+        let Some(stamp) = &call.stamp else { return Err(needs_stamp(&call.node)) };
+        let holder = book.admit(&call.node, stamp, now)?;
+
+        let mut rows = BTreeMap::new();
+        for extent in &holder.extents {
+            for row in book.rows_in(holder.subnet, extent.first(), extent.next()) {
+                rows.insert(row.offset(), row.word()?);
+            }
+        }
+        let decision = ledger::sync(&holder.ledger, &holder.extents, &rows, &listing);
+        apply(&mut book, &holder, &decision, request, &listing, now)?;
+        book.save(&mut tx).await?;
+        save_conflicts(&mut tx, &holder, request, now).await?;
+        let node = if decision.confirms_deletion {
+            nodes::free_node(&mut tx, holder.id, now).await?;
+            None
+        } else {
+            nodes::node_view(&mut tx, &call.node, now).await?
+        };
+        tx.commit().await?;
+        Ok(SyncAnswer { items: results(request, &decision), node })
     }
+}
+
+fn listing(holder: &Holder, request: &SyncRequest) -> Result<Listing> {
+    let mut seen = HashMap::new();
+    let mut errors = Vec::new();
+    let mut entries = Vec::with_capacity(request.entries.len());
+    for (index, entry) in request.entries.iter().enumerate() {
+        let at = holder.line.offset_of(entry.address).unwrap_or(NOWHERE);
+        if let Some(first) = seen.insert(entry.address, index) {
+            errors.push(FieldError {
+                pointer: format!("/entries/{index}/address"),
+                detail: format!(
+                    "{} is listed already as entry {first}; a journal has one entry an address",
+                    entry.address
+                ),
+            });
+        }
+        entries.push(Entry { at, attachment: attachment(entry), state: entry.state, seq: entry.seq });
+    }
+    if errors.is_empty() {
+        Ok(Listing { as_of: request.as_of_seq, entries, deletion: request.deletion.clone() })
+    } else {
+        Err(StoreError::Invalid(errors))
+    }
+}
+
+fn attachment(entry: &SyncEntry) -> Attachment {
+    Attachment {
+        network: entry.network.clone(),
+        container_id: entry.container_id.clone(),
+        if_name: entry.if_name.clone(),
+    }
+}
+
+fn apply(
+    book: &mut Book,
+    holder: &Holder,
+    decision: &SyncDecision,
+    request: &SyncRequest,
+    listing: &Listing,
+    now: Timestamp,
+) -> Result<()> {
+    let ends: BTreeSet<Offset> = decision.ends.iter().copied().collect();
+    book.end(holder.id, now, |row| ends.contains(&row.offset()));
+    let told: HashMap<Offset, &SyncEntry> =
+        listing.entries.iter().map(|entry| entry.at).zip(&request.entries).collect();
+    for (offset, word) in &decision.writes {
+        let entry = told.get(offset);
+        let tenancy = Tenancy {
+            holder,
+            attachment: &word.attachment,
+            pod: entry.and_then(|entry| entry.pod.as_ref()),
+            stamp: word.stamp,
+            since: entry.map_or(now, |entry| ago(now, entry.age_seconds)),
+        };
+        let row = if word.is_held() {
+            Row::held(*offset, &tenancy)
+        } else {
+            Some(Row::released_by(*offset, &tenancy))
+        };
+        if let Some(row) = row {
+            book.put(row);
+        }
+    }
+    if decision.node != holder.ledger {
+        book.change_holder(Holder { ledger: decision.node.clone(), ..holder.clone() });
+    }
+    Ok(())
+}
+
+/// Ages travel as durations, because the clocks of nodes differ.
+fn ago(now: Timestamp, seconds: u64) -> Timestamp {
+    let age = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+    now.checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH)
+}
+
+async fn save_conflicts(tx: &mut Tx, holder: &Holder, request: &SyncRequest, now: Timestamp) -> Result<()> {
+    tx.execute(FORGET_CONFLICTS, args![holder.id]).await?;
+    let rows: Vec<Json> = request
+        .conflicts
+        .iter()
+        .filter_map(|conflict| {
+            let offset = holder.line.offset_of(conflict.address).ok().filter(|&offset| holder.has(offset))?;
+            let seen = ago(now, conflict.age_seconds).as_millisecond();
+            Some(json!([holder.subnet, offset, holder.id, conflict.mac, seen]))
+        })
+        .collect();
+    if !rows.is_empty() {
+        tx.execute(SAVE_CONFLICTS, args![Json::from(rows).to_string()]).await?;
+    }
+    Ok(())
+}
+
+fn results(request: &SyncRequest, decision: &SyncDecision) -> Vec<EntryResult> {
+    request
+        .entries
+        .iter()
+        .zip(&decision.verdicts)
+        .map(|(entry, verdict)| {
+            let (result, problem) = match verdict {
+                Verdict::Kept => (SyncOutcome::Kept, None),
+                Verdict::Released => (SyncOutcome::Released, None),
+                Verdict::Refused(taken) => {
+                    let detail = refused(&(*taken).into(), entry.address).to_string();
+                    (SyncOutcome::Refused, Some(Problem::new(ProblemType::AddressTaken, detail)))
+                }
+            };
+            EntryResult {
+                network: entry.network.clone(),
+                container_id: entry.container_id.clone(),
+                if_name: entry.if_name.clone(),
+                address: entry.address,
+                result,
+                problem,
+            }
+        })
+        .collect()
 }

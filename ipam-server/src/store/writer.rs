@@ -1,17 +1,142 @@
-//! Group commit: waiting mutations share one transaction.
+//! Group commit: mutations of the hot path that wait at the same time share one
+//! transaction, and so one flush to disk.
 
-use super::db::Db;
+use super::{
+    NodeCall, Result, StoreError, Written,
+    allocations::{self, Outcome},
+    db::Db,
+};
 use crate::clock::Clock;
-use std::sync::Arc;
+use ipam_api::{
+    names::Attachment,
+    wire::{Allocation, AllocationSpec},
+};
+use std::{net::IpAddr, sync::Arc};
+use tokio::sync::{mpsc, oneshot};
+
+/// Mutations of one transaction, at most: beyond it a batch gains little and its last caller waits long.
+const LARGEST_BATCH: usize = 256;
+
+/// Mutations that may wait before callers have to.
+const QUEUE: usize = 4096;
+
+/// One mutation of the hot path.
+#[derive(Debug, Clone)]
+pub(super) enum Mutation {
+    /// An attachment holds an address.
+    Hold { call: NodeCall, attachment: Attachment, spec: AllocationSpec },
+    /// An attachment has given its address back.
+    Release { call: NodeCall, attachment: Attachment, address: Option<IpAddr> },
+}
+
+#[derive(Debug)]
+enum Job {
+    Mutate(Mutation, oneshot::Sender<Result<Outcome>>),
+    Stop(oneshot::Sender<()>),
+}
 
 /// Gathers waiting mutations and commits them together.
 #[derive(Debug, Clone)]
-pub(super) struct Writer {}
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
 
 impl Writer {
-    pub(super) fn start(_db: Db, _clock: Arc<dyn Clock>) -> Self {
-        Self {}
+    /// Starts the task that writes; it ends with [`Writer::stop`] or with the last handle.
+    pub(super) fn start(db: Db, clock: Arc<dyn Clock>) -> Self {
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(run(db, clock, waiting));
+        Self { jobs }
     }
 
-    pub(super) async fn stop(&self) {}
+    /// Commits a hold with whatever else waits.
+    pub(super) async fn hold(
+        &self,
+        call: &NodeCall,
+        attachment: &Attachment,
+        spec: &AllocationSpec,
+    ) -> Result<Written<Allocation>> {
+        let mutation =
+            Mutation::Hold { call: call.clone(), attachment: attachment.clone(), spec: spec.clone() };
+        match self.commit(mutation).await? {
+            Outcome::Held(allocation) => Ok(*allocation),
+            Outcome::Released => Err(StoreError::Unavailable("a hold was answered as a release".to_owned())),
+        }
+    }
+
+    /// Commits a release with whatever else waits.
+    pub(super) async fn release(
+        &self,
+        call: &NodeCall,
+        attachment: &Attachment,
+        address: Option<IpAddr>,
+    ) -> Result<()> {
+        let mutation = Mutation::Release { call: call.clone(), attachment: attachment.clone(), address };
+        self.commit(mutation).await.map(|_| ())
+    }
+
+    async fn commit(&self, mutation: Mutation) -> Result<Outcome> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Mutate(mutation, reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Commits what was accepted, then ends the task; later mutations are refused.
+    pub(super) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.jobs.send(Job::Stop(done)).await.is_ok() {
+            // The task may have ended by itself: then there is nothing to wait for.
+            let _ = stopped.await;
+        }
+    }
+}
+
+fn stopping() -> StoreError {
+    StoreError::Unavailable("the service is stopping".to_owned())
+}
+
+async fn run(db: Db, clock: Arc<dyn Clock>, mut waiting: mpsc::Receiver<Job>) {
+    let mut stop: Option<oneshot::Sender<()>> = None;
+    let mut jobs = Vec::with_capacity(LARGEST_BATCH);
+    while waiting.recv_many(&mut jobs, LARGEST_BATCH).await > 0 {
+        let mut mutations = Vec::with_capacity(jobs.len());
+        let mut replies = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            match job {
+                Job::Mutate(mutation, reply) => {
+                    mutations.push(mutation);
+                    replies.push(reply);
+                }
+                Job::Stop(done) => {
+                    waiting.close();
+                    stop = Some(done);
+                }
+            }
+        }
+        for (outcome, reply) in commit(&db, &*clock, &mutations).await.into_iter().zip(replies) {
+            // A caller that has gone away asks again; its answer is in the ledger.
+            let _ = reply.send(outcome);
+        }
+    }
+    if let Some(done) = stop {
+        let _ = done.send(());
+    }
+}
+
+/// One answer a mutation, in order.
+async fn commit(db: &Db, clock: &dyn Clock, mutations: &[Mutation]) -> Vec<Result<Outcome>> {
+    match allocations::commit(db, clock.now(), mutations).await {
+        Ok(outcomes) => outcomes,
+        Err(error) if mutations.len() == 1 => vec![Err(error)],
+        // One mutation that the database refuses must not fail its neighbours.
+        Err(error) => {
+            tracing::warn!(%error, batch = mutations.len(), "batch refused, committing one by one");
+            let mut outcomes = Vec::with_capacity(mutations.len());
+            for mutation in mutations {
+                let alone = allocations::commit(db, clock.now(), std::slice::from_ref(mutation)).await;
+                outcomes.push(alone.and_then(|mut one| one.pop().unwrap_or_else(|| Err(stopping()))));
+            }
+            outcomes
+        }
+    }
 }

@@ -1,0 +1,226 @@
+//! The rows of the ledger that a transaction touches: loaded by few statements,
+//! changed in memory by the rules of `ipam_api::ledger`, written back by few.
+
+mod holder;
+mod row;
+
+pub(super) use holder::Holder;
+pub(super) use row::{Row, Tenancy};
+
+use super::{
+    Result, StoreError,
+    db::{Tx, args},
+};
+use ipam_api::{
+    ledger::BootChange,
+    line::Offset,
+    names::{Attachment, NodeName},
+    wire::NodeStamp,
+};
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How exactly `lastContact` is kept: writing it with every request would double the hot path's writes.
+const CONTACT_RESOLUTION_SECONDS: i64 = 5;
+
+/// Where an address is: its subnet and its offset there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Position {
+    pub(super) subnet: i64,
+    pub(super) offset: Offset,
+}
+
+/// Nodes and ledger rows of one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    holders: HashMap<NodeName, Holder>,
+    rows: BTreeMap<Position, Row>,
+    changed_rows: BTreeSet<Position>,
+    changed_holders: BTreeSet<NodeName>,
+}
+
+const ROWS_AT: &str = "
+SELECT allocation.*
+FROM json_each($1) AS wanted
+JOIN allocation ON allocation.subnet = wanted.value ->> 0 AND allocation.at_offset = wanted.value ->> 1";
+
+const ROWS_OF_ATTACHMENTS: &str = "
+SELECT allocation.*
+FROM json_each($1) AS wanted
+JOIN allocation ON allocation.node = wanted.value ->> 0
+    AND allocation.network = wanted.value ->> 1
+    AND allocation.container_id = wanted.value ->> 2
+    AND allocation.if_name = wanted.value ->> 3";
+
+const ROWS_HELD_BY: &str = "SELECT * FROM allocation WHERE node = $1";
+
+const ROWS_OF_BLOCK: &str = "
+SELECT allocation.*
+FROM extent
+JOIN allocation ON allocation.subnet = extent.subnet
+    AND allocation.at_offset >= extent.first AND allocation.at_offset < extent.next
+WHERE extent.block = $1";
+
+const SAVE_ROWS: &str = "
+INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
+                        pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
+                        node, block, extent_first, extent_next)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+       value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+       value ->> 14, value ->> 15, value ->> 16, value ->> 17
+FROM json_each($1)
+WHERE true
+ON CONFLICT (subnet, at_offset) DO UPDATE SET
+    state = excluded.state, node_name = excluded.node_name, network = excluded.network,
+    container_id = excluded.container_id, if_name = excluded.if_name,
+    pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
+    since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
+    node = excluded.node, block = excluded.block,
+    extent_first = excluded.extent_first, extent_next = excluded.extent_next";
+
+impl Book {
+    /// Loads nodes with their blocks.
+    pub(super) async fn load_holders(&mut self, tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<()> {
+        for holder in holder::load(tx, names).await? {
+            self.holders.insert(holder.name.clone(), holder);
+        }
+        Ok(())
+    }
+
+    /// Loads the rows of these addresses.
+    pub(super) async fn load_positions(&mut self, tx: &mut Tx, wanted: &BTreeSet<Position>) -> Result<()> {
+        let wanted: Vec<Json> = wanted.iter().map(|at| json!([at.subnet, at.offset.0])).collect();
+        self.load(tx, ROWS_AT, &wanted).await
+    }
+
+    /// Loads what these attachments of nodes hold.
+    pub(super) async fn load_attachments(
+        &mut self,
+        tx: &mut Tx,
+        wanted: &BTreeSet<(i64, &Attachment)>,
+    ) -> Result<()> {
+        let wanted: Vec<Json> =
+            wanted.iter().map(|(node, at)| json!([node, at.network, at.container_id, at.if_name])).collect();
+        self.load(tx, ROWS_OF_ATTACHMENTS, &wanted).await
+    }
+
+    /// Loads all that a node holds.
+    pub(super) async fn load_held_by(&mut self, tx: &mut Tx, holder: i64) -> Result<()> {
+        let rows = tx.fetch_all(ROWS_HELD_BY, args![holder]).await?;
+        self.keep(rows);
+        Ok(())
+    }
+
+    /// Loads every row of a block's addresses.
+    pub(super) async fn load_block(&mut self, tx: &mut Tx, block: i64) -> Result<()> {
+        let rows = tx.fetch_all(ROWS_OF_BLOCK, args![block]).await?;
+        self.keep(rows);
+        Ok(())
+    }
+
+    async fn load(&mut self, tx: &mut Tx, sql: &'static str, wanted: &[Json]) -> Result<()> {
+        if !wanted.is_empty() {
+            let rows = tx.fetch_all(sql, args![Json::from(wanted).to_string()]).await?;
+            self.keep(rows);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            // What this transaction changed already is newer than what it reads again.
+            self.rows.entry(row.position()).or_insert(row);
+        }
+    }
+
+    /// A node, if it is registered.
+    pub(super) fn holder(&self, name: &NodeName) -> Option<&Holder> {
+        self.holders.get(name)
+    }
+
+    /// Changes a node.
+    pub(super) fn change_holder(&mut self, holder: Holder) {
+        self.changed_holders.insert(holder.name.clone());
+        self.holders.insert(holder.name.clone(), holder);
+    }
+
+    /// Lets a node's request in: notes its boot and machine, and ends what earlier boots held.
+    ///
+    /// The rows that the node holds must be loaded where the boot may be a later one.
+    ///
+    /// # Errors
+    /// The request is stale; nothing changes.
+    pub(super) fn admit(&mut self, node: &NodeName, stamp: &NodeStamp, now: Timestamp) -> Result<Holder> {
+        let holder = self.holders.get(node).cloned().ok_or_else(|| {
+            StoreError::StaleClaim(format!("node {node} is not registered; register it again"))
+        })?;
+        let admission =
+            holder.ledger.admit(stamp).map_err(|stale| StoreError::StaleClaim(stale.to_string()))?;
+        if admission.boot == BootChange::Newer {
+            self.end(holder.id, now, |_| true);
+        }
+        let quiet = holder
+            .last_contact
+            .is_none_or(|last| now.duration_since(last).as_secs() >= CONTACT_RESOLUTION_SECONDS);
+        let admitted = Holder {
+            last_contact: if quiet { Some(now) } else { holder.last_contact },
+            ledger: admission.node,
+            ..holder.clone()
+        };
+        if quiet || admitted.ledger != holder.ledger {
+            self.change_holder(admitted.clone());
+        }
+        Ok(admitted)
+    }
+
+    /// Ends what a node's attachments hold, where `which` says so; the rows keep their stamps.
+    pub(super) fn end(&mut self, holder: i64, now: Timestamp, which: impl Fn(&Row) -> bool) {
+        let ended: Vec<Row> =
+            self.held_by(holder).filter(|row| which(row)).map(|row| row.released(row.stamp(), now)).collect();
+        for row in ended {
+            self.put(row);
+        }
+    }
+
+    /// The row of an address.
+    pub(super) fn row(&self, at: Position) -> Option<&Row> {
+        self.rows.get(&at)
+    }
+
+    /// The rows that a node's attachments hold.
+    pub(super) fn held_by(&self, holder: i64) -> impl Iterator<Item = &Row> {
+        self.rows.values().filter(move |row| row.node == Some(holder))
+    }
+
+    /// All rows in an extent of a subnet.
+    pub(super) fn rows_in(&self, subnet: i64, first: Offset, next: Offset) -> impl Iterator<Item = &Row> {
+        self.rows
+            .range(Position { subnet, offset: first }..Position { subnet, offset: next })
+            .map(|(_, row)| row)
+    }
+
+    /// Writes a row.
+    pub(super) fn put(&mut self, row: Row) {
+        let at = row.position();
+        self.rows.insert(at, row);
+        self.changed_rows.insert(at);
+    }
+
+    /// Writes everything changed. What ends goes before what begins, because an
+    /// attachment holds one address at a time.
+    pub(super) async fn save(&mut self, tx: &mut Tx) -> Result<()> {
+        let (held, released): (Vec<&Row>, Vec<&Row>) = std::mem::take(&mut self.changed_rows)
+            .into_iter()
+            .filter_map(|at| self.rows.get(&at))
+            .partition(|row| row.is_held());
+        for rows in [released, held] {
+            if !rows.is_empty() {
+                let json = Json::from_iter(rows.into_iter().map(Row::to_json));
+                tx.execute(SAVE_ROWS, args![json.to_string()]).await?;
+            }
+        }
+        let changed = std::mem::take(&mut self.changed_holders);
+        holder::save(tx, changed.iter().filter_map(|name| self.holders.get(name))).await
+    }
+}

@@ -1,0 +1,191 @@
+use crate::store::{
+    Result, StoreError,
+    db::{Tx, args},
+};
+use ipam_api::{
+    ledger::NodeLedger,
+    line::{Extent, Line, Offset},
+    names::NodeName,
+    wire::{Allocator, BlockVersion, BootSeq, Claim, HeldAddress, NodeState, Seq},
+};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+use sqlx::FromRow;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+/// A node with its block: who can hold addresses.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Holder {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) name: NodeName,
+    pub(in crate::store) subnet: i64,
+    pub(in crate::store) line: Line,
+    /// In the order of the line's CIDRs.
+    pub(in crate::store) gateways: Vec<IpAddr>,
+    pub(in crate::store) allocator: Allocator,
+    /// What orders its requests.
+    pub(in crate::store) ledger: NodeLedger,
+    pub(in crate::store) last_contact: Option<Timestamp>,
+    pub(in crate::store) block: i64,
+    /// The block's extents in order.
+    pub(in crate::store) extents: Vec<Extent>,
+}
+
+impl Holder {
+    /// Both families of an offset, as an allocation shows them.
+    pub(in crate::store) fn addresses_at(&self, offset: Offset) -> Vec<HeldAddress> {
+        self.line
+            .cidrs()
+            .into_iter()
+            .zip(self.line.addresses_at(offset))
+            .zip(&self.gateways)
+            .map(|((cidr, address), gateway)| HeldAddress {
+                address,
+                prefix_length: cidr.prefix_len(),
+                gateway: *gateway,
+            })
+            .collect()
+    }
+
+    /// Whether the offset lies in the block.
+    pub(in crate::store) fn has(&self, offset: Offset) -> bool {
+        self.extents.iter().any(|extent| extent.contains(offset))
+    }
+}
+
+#[derive(FromRow)]
+struct HolderRow {
+    id: i64,
+    name: String,
+    subnet: i64,
+    cidr4: Option<String>,
+    cidr6: Option<String>,
+    gateway4: Option<String>,
+    gateway6: Option<String>,
+    allocator: String,
+    state: String,
+    deletion: Option<String>,
+    machine: Option<String>,
+    claim: i64,
+    boot_id: Option<String>,
+    boot_seq: i64,
+    floor_seq: i64,
+    last_contact: Option<i64>,
+    block: i64,
+    block_version: i64,
+}
+
+#[derive(FromRow)]
+struct ExtentRow {
+    block: i64,
+    first: i64,
+    next: i64,
+}
+
+const HOLDERS: &str = "
+SELECT node.id, node.name, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
+       node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
+       node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version
+FROM json_each($1) AS wanted
+JOIN node ON node.name = wanted.value
+JOIN block ON block.node = node.id
+JOIN subnet ON subnet.id = node.subnet";
+
+const EXTENTS: &str = "
+SELECT extent.block, extent.first, extent.next
+FROM json_each($1) AS wanted
+JOIN extent ON extent.block = wanted.value
+ORDER BY extent.block, extent.first";
+
+const SAVE_HOLDERS: &str = "
+UPDATE node
+SET state = changed.value ->> 1, machine = changed.value ->> 2, boot_id = changed.value ->> 3,
+    boot_seq = changed.value ->> 4, floor_seq = changed.value ->> 5, last_contact = changed.value ->> 6
+FROM json_each($1) AS changed
+WHERE node.id = changed.value ->> 0";
+
+pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
+    let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![json!(names).to_string()]).await?;
+    let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();
+    let mut extents: HashMap<i64, Vec<Extent>> = HashMap::new();
+    for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![json!(blocks).to_string()]).await? {
+        let (first, next) = (Offset(row.first.cast_unsigned()), Offset(row.next.cast_unsigned()));
+        extents.entry(row.block).or_default().extend(Extent::new(first, next));
+    }
+    rows.into_iter()
+        .map(|row| {
+            let block = row.block;
+            holder(row, extents.remove(&block).unwrap_or_default())
+        })
+        .collect()
+}
+
+fn holder(row: HolderRow, extents: Vec<Extent>) -> Result<Holder> {
+    let cidrs: Vec<IpNet> = row
+        .cidr4
+        .iter()
+        .chain(&row.cidr6)
+        .map(|text| text.parse().map_err(unreadable))
+        .collect::<Result<_>>()?;
+    Ok(Holder {
+        id: row.id,
+        name: row.name.parse().map_err(unreadable)?,
+        subnet: row.subnet,
+        line: Line::of(&cidrs).map_err(unreadable)?,
+        gateways: row
+            .gateway4
+            .iter()
+            .chain(&row.gateway6)
+            .map(|text| text.parse().map_err(unreadable))
+            .collect::<Result<_>>()?,
+        allocator: match row.allocator.as_str() {
+            "service" => Allocator::Service,
+            _ => Allocator::Node,
+        },
+        ledger: NodeLedger {
+            claim: Claim(row.claim.cast_unsigned()),
+            boot: BootSeq(row.boot_seq.cast_unsigned()),
+            boot_id: row.boot_id,
+            machine: row.machine,
+            floor: Seq(row.floor_seq.cast_unsigned()),
+            block: BlockVersion(row.block_version.cast_unsigned()),
+            state: match row.state.as_str() {
+                "planned" => NodeState::Planned,
+                "deleting" => NodeState::Deleting,
+                _ => NodeState::Active,
+            },
+            deletion: row.deletion,
+        },
+        last_contact: row.last_contact.and_then(|at| Timestamp::from_millisecond(at).ok()),
+        block: row.block,
+        extents,
+    })
+}
+
+pub(super) async fn save(tx: &mut Tx, holders: impl Iterator<Item = &Holder>) -> Result<()> {
+    let changed: Vec<Json> = holders
+        .map(|holder| {
+            let last_contact = holder.last_contact.map(Timestamp::as_millisecond);
+            let NodeLedger { state, machine, boot_id, boot, floor, .. } = &holder.ledger;
+            let state = match state {
+                NodeState::Planned => "planned",
+                NodeState::Active => "active",
+                NodeState::Deleting => "deleting",
+            };
+            json!([holder.id, state, machine, boot_id, boot, floor, last_contact])
+        })
+        .collect();
+    if !changed.is_empty() {
+        tx.execute(SAVE_HOLDERS, args![Json::from(changed).to_string()]).await?;
+    }
+    Ok(())
+}
+
+/// What the table holds is not what was written to it.
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Database(sqlx::Error::Decode(Box::new(error)))
+}
