@@ -1,0 +1,2 @@
+//! Whole-system tests in namespaces.
+fn main() {}
