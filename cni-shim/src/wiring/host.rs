@@ -1,0 +1,101 @@
+//! What the node itself needs before a pod can talk: forwarding, proxy answers, rules.
+
+use super::{
+    Uplink, WiringError, firewall,
+    sysctl::{self, Setting},
+};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// What pods of this node will use.
+#[derive(Debug, Clone, Default)]
+pub struct Preparation<'a> {
+    /// The subnet's families, seen through any addresses of it (a pod's, or the node's own).
+    pub addresses: &'a [IpAddr],
+    /// Masquerading, where the network asks for it (`ipMasq`).
+    pub masquerade: Option<Masquerade<'a>>,
+}
+
+/// What is masqueraded: packets from the block to destinations outside `except`.
+#[derive(Debug, Clone)]
+pub struct Masquerade<'a> {
+    /// The CNI network that asks for it; each network has its own rules.
+    pub network: &'a str,
+    /// Ranges of the node's block, first and last address included, both families.
+    pub block: &'a [(IpAddr, IpAddr)],
+    /// The VNet's address space and `nonMasqueradeCIDRs`.
+    pub except: &'a [IpNet],
+}
+
+/// Sees to the node's sysctls and rules; returns what had to be changed, in words. Cheap when nothing
+/// has to (some reads and one question to the kernel), so ADD can call it each time.
+///
+/// # Errors
+/// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
+/// `nft` is missing, [`WiringError::Firewall`] with nft's words.
+pub fn prepare(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<String>, WiringError> {
+    let mut changed = Vec::new();
+    for (key, want) in needed(uplink, preparation.addresses)? {
+        if sysctl::ensure(&key, want)? == Setting::Written {
+            changed.push(format!("{} = {want}", sysctl::path(&key).display()));
+        }
+    }
+    if firewall::ensure(&chains(preparation))? {
+        changed.push("rules of table inet vnet_ipam".to_owned());
+    }
+    Ok(changed)
+}
+
+/// What of [`prepare`] is missing now, in words; changes nothing.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn missing(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<String>, WiringError> {
+    let mut missing = Vec::new();
+    for (key, want) in needed(uplink, preparation.addresses)? {
+        let found = sysctl::read(&key)?;
+        if found.as_deref() != Some(want) {
+            let found = found.unwrap_or_else(|| "missing".to_owned());
+            missing.push(format!("sysctl {} is {found}, not {want}", sysctl::path(&key).display()));
+        }
+    }
+    if !firewall::present(&chains(preparation))? {
+        missing.push("the rules of table inet vnet_ipam are missing or changed".to_owned());
+    }
+    Ok(missing)
+}
+
+fn chains(preparation: &Preparation<'_>) -> Vec<firewall::Chain> {
+    let mut chains = vec![firewall::spoofing()];
+    chains.extend(preparation.masquerade.as_ref().and_then(firewall::masquerade));
+    chains
+}
+
+/// The sysctls in the order in which they must be set.
+fn needed(uplink: &Uplink, addresses: &[IpAddr]) -> Result<Vec<(String, &'static str)>, WiringError> {
+    let name = &uplink.name;
+    let mut needed = Vec::new();
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        needed.push(("net/ipv4/ip_forward".to_owned(), "1"));
+        // Without this the host answers the first question for a pod after up to 0.8 s.
+        needed.push((format!("net/ipv4/neigh/{name}/proxy_delay"), "0"));
+        // Pods and VMs share the segment: nobody is to be told of a shorter way past the host. The
+        // kernel sends redirects if either of the two says so.
+        needed.push(("net/ipv4/conf/all/send_redirects".to_owned(), "0"));
+        needed.push((format!("net/ipv4/conf/{name}/send_redirects"), "0"));
+    }
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        let accept_ra = format!("net/ipv6/conf/{name}/accept_ra");
+        let forwarding = "net/ipv6/conf/all/forwarding".to_owned();
+        // A forwarding host ignores router advertisements and drops the default route learnt from
+        // them, unless accept_ra is 2: so first this, then forwarding.
+        let off = sysctl::read(&forwarding)?.as_deref() != Some("1");
+        if off && sysctl::read(&accept_ra)?.as_deref() == Some("1") {
+            needed.push((accept_ra, "2"));
+        }
+        needed.push((forwarding, "1"));
+        needed.push((format!("net/ipv6/conf/{name}/proxy_ndp"), "1"));
+        needed.push((format!("net/ipv6/neigh/{name}/proxy_delay"), "0"));
+    }
+    Ok(needed)
+}
