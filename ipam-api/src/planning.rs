@@ -3,6 +3,8 @@
 //! * [`FreeMap`]: the free extents of one line; places one block in O(log n).
 //! * [`BlockShape`]: how large a block is and how it may lie.
 //! * [`plan`]: what a set of pools takes from a set of subnets, or what is missing.
+//! * [`what_if`]: the same as an answer of the API, which `ipamctl plan` gives offline too.
+//! * [`smallest_v4`]: the smallest subnet that holds a set of pools.
 //!
 //! # Nodes' own addresses
 //!
@@ -23,16 +25,20 @@
 //! most. Claimed blocks always stay and count towards the total wherever they are,
 //! so a pool has more blocks than it wants only while nodes hold them or numbers ask for them.
 
+mod answer;
 mod demand;
 mod free_map;
 mod pieces;
 mod plan;
 mod shape;
+mod sizing;
 mod targets;
 
+pub use answer::what_if;
 pub use demand::{PoolDemand, PoolShare, Quota, SubnetSupply, Supplies};
 pub use free_map::{FreeMap, FreeMapError, Misfit};
 pub use plan::{
     InvalidDemand, Plan, PlanError, PoolPlan, SharePlan, Shortage, ShortageKind, Shortfall, plan,
 };
 pub use shape::BlockShape;
+pub use sizing::{Proposal, platform_extents, smallest_v4};
