@@ -72,12 +72,13 @@ CREATE TABLE pool_subnet (
 );
 CREATE INDEX pool_subnet_by_subnet ON pool_subnet (subnet);
 
--- The last number given, service-wide: claims are never numbered twice.
+-- Counters of the whole service. 'claim': the last number given, claims are never numbered twice.
+-- 'change': rises with every change that a plan may depend on.
 CREATE TABLE counter (
     name  TEXT   PRIMARY KEY,
     value BIGINT NOT NULL CHECK (value >= 0)
 );
-INSERT INTO counter (name, value) VALUES ('claim', 0);
+INSERT INTO counter (name, value) VALUES ('claim', 0), ('change', 1);
 
 CREATE TABLE node (
     id           INTEGER PRIMARY KEY,
@@ -98,6 +99,7 @@ CREATE TABLE node (
     floor_seq    BIGINT NOT NULL DEFAULT 0, -- asOfSeq of the last sync of that boot
     last_contact BIGINT,
     claimed_at   BIGINT NOT NULL,
+    version      BIGINT NOT NULL DEFAULT 1 CHECK (version >= 1),
     UNIQUE (subnet, own4),
     UNIQUE (subnet, own6),
     CHECK ((state = 'deleting') = (deletion IS NOT NULL))
@@ -139,7 +141,7 @@ CREATE TABLE extent (
     FOREIGN KEY (block, subnet) REFERENCES block (id, subnet) DEFERRABLE INITIALLY DEFERRED
 );
 CREATE UNIQUE INDEX extent_end ON extent (subnet) WHERE kind = 'end';
-CREATE INDEX extent_free ON extent (subnet, first) WHERE kind = 'free';
+CREATE INDEX extent_free ON extent (subnet, first, next) WHERE kind = 'free';
 CREATE INDEX extent_by_block ON extent (block) WHERE block IS NOT NULL;
 CREATE INDEX extent_by_node ON extent (node) WHERE node IS NOT NULL;
 CREATE INDEX extent_by_reservation ON extent (reservation) WHERE reservation IS NOT NULL;
