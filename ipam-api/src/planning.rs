@@ -28,6 +28,8 @@
 mod answer;
 mod demand;
 mod free_map;
+#[cfg(test)]
+mod naive;
 mod pieces;
 mod plan;
 mod shape;

@@ -291,3 +291,6 @@ struct Slot {
     hole: (u64, u64),
     at: u64,
 }
+
+#[cfg(test)]
+mod tests;
