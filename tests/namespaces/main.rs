@@ -1,3 +1,11 @@
 //! The whole system in namespaces: the real service, the real shim, real packets. Needs root.
 
+mod churn;
+mod connectivity;
+mod deletion;
 mod fabric;
+mod figures;
+mod reboot;
+mod refusals;
+mod spoofing;
+mod unreachable;

@@ -32,11 +32,8 @@ pub use run::{run, run_full};
 pub use server::Server;
 pub use wait::until;
 
-use anyhow::{Context, Result, bail};
-use ipam_api::wire;
-use serde::de::DeserializeOwned;
+use anyhow::{Result, bail};
 use std::{
-    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -157,56 +154,12 @@ impl Lab {
 
     /// What `ipamctl` on the management VM prints; fails where it fails, with what it says.
     pub fn ctl(&self, args: &[&str]) -> Result<String> {
-        let mut command = self.server.machine().enter("ipamctl");
-        command.env("IPAM_SERVER", self.server.url()).args(args);
-        run(&mut command).with_context(|| format!("ipamctl {}", args.join(" ")))
+        self.server.ctl(args)
     }
 
-    /// The same as a value, by `-o json`.
-    pub fn ctl_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
-        let text = self.ctl(&[&["-o", "json"], args].concat())?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("ipamctl -o json {} printed {text}", args.join(" ")))
-    }
-
-    /// The live allocations of a node by the ledger.
-    pub fn ledger(&self, node: &Node) -> Result<Vec<wire::Allocation>> {
-        let page: wire::Listing<wire::Allocation> =
-            self.ctl_json(&["allocation", "list", "--node", node.name()])?;
-        if page.next.is_some() {
-            bail!("ipamctl allocation list stopped before the last page");
-        }
-        Ok(page.items.into_iter().filter(|one| one.state == wire::AllocationState::Held).collect())
-    }
-
-    /// Fails unless ledger and journal of a node name the same live attachments with the same addresses;
-    /// returns how many.
+    /// [`Server::agrees_with`].
     pub fn agree(&self, node: &Node) -> Result<usize> {
-        let mut ledger: Vec<(String, IpAddr)> = self
-            .ledger(node)?
-            .into_iter()
-            .filter_map(|one| Some((one.container_id.to_string(), one.addresses.first()?.address)))
-            .collect();
-        let mut journal: Vec<(String, IpAddr)> = node
-            .journal()?
-            .into_iter()
-            .filter(|one| one.live)
-            .map(|one| (one.container_id, one.address))
-            .collect();
-        ledger.sort();
-        journal.sort();
-        if ledger != journal {
-            let only = |of: &[(String, IpAddr)], not: &[(String, IpAddr)]| {
-                of.iter().filter(|one| !not.contains(one)).cloned().collect::<Vec<_>>()
-            };
-            bail!(
-                "{}: ledger and journal differ: only the ledger has {:?}, only the journal has {:?}",
-                node.name(),
-                only(&ledger, &journal),
-                only(&journal, &ledger)
-            );
-        }
-        Ok(ledger.len())
+        self.server.agrees_with(node)
     }
 }
 

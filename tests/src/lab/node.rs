@@ -227,6 +227,18 @@ impl Node {
             .with_context(|| format!("cni-shim {} on {}", words.join(" "), self.name()))
     }
 
+    /// What the node's kernel has of pods: their links, host routes and proxy neighbours, a line each.
+    pub fn traces(&self) -> Result<Vec<String>> {
+        let all = self.machine.script(
+            "ip -o link; ip route; ip -6 route; ip neighbour; ip -6 neighbour
+             ip neighbour show proxy; ip -6 neighbour show proxy",
+        )?;
+        let of_a_pod = |line: &&str| {
+            line.split_whitespace().any(|word| word.starts_with("vn") || word == "proxy")
+        };
+        Ok(all.lines().filter(of_a_pod).map(str::to_owned).collect())
+    }
+
     /// A command that runs inside a pod.
     #[must_use]
     pub fn inside(&self, pod: &Pod, program: &str) -> Command {

@@ -1,5 +1,7 @@
-use super::{Machine, until};
+use super::{Machine, Node, run, until};
 use anyhow::{Context, Result, bail};
+use ipam_api::wire;
+use serde::de::DeserializeOwned;
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr},
@@ -13,11 +15,13 @@ const PID: &str = "/run/ipam-server.pid";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
 
-/// How a running service is ended.
+/// What a running service can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     Term,
     Kill,
+    Stop,
+    Continue,
 }
 
 /// The real `ipam-server` on SQLite, on a machine of its own.
@@ -81,6 +85,69 @@ impl Server {
         self.end(Signal::Kill)
     }
 
+    /// Stops it where it stands: connections stay open, nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::Stop)
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::Continue)
+    }
+
+    /// What `ipamctl` on the same machine prints; fails where it fails, with what it says.
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.machine.enter("ipamctl");
+        command.env("IPAM_SERVER", &self.url).args(args);
+        run(&mut command).with_context(|| format!("ipamctl {}", args.join(" ")))
+    }
+
+    /// The same as a value, by `-o json`.
+    pub fn ctl_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        let text = self.ctl(&[&["-o", "json"], args].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("ipamctl -o json {} printed {text}", args.join(" ")))
+    }
+
+    /// The live allocations of a node by the ledger.
+    pub fn ledger(&self, node: &Node) -> Result<Vec<wire::Allocation>> {
+        let page: wire::Listing<wire::Allocation> =
+            self.ctl_json(&["allocation", "list", "--node", node.name()])?;
+        if page.next.is_some() {
+            bail!("ipamctl allocation list stopped before the last page");
+        }
+        Ok(page.items.into_iter().filter(|one| one.state == wire::AllocationState::Held).collect())
+    }
+
+    /// Fails unless ledger and journal of a node name the same live attachments with the same addresses;
+    /// returns how many.
+    pub fn agrees_with(&self, node: &Node) -> Result<usize> {
+        let mut ledger: Vec<(String, IpAddr)> = self
+            .ledger(node)?
+            .into_iter()
+            .filter_map(|one| Some((one.container_id.to_string(), one.addresses.first()?.address)))
+            .collect();
+        let mut journal: Vec<(String, IpAddr)> = node
+            .journal()?
+            .into_iter()
+            .filter(|one| one.live)
+            .map(|one| (one.container_id, one.address))
+            .collect();
+        ledger.sort();
+        journal.sort();
+        if ledger != journal {
+            let only = |of: &[(String, IpAddr)], not: &[(String, IpAddr)]| {
+                of.iter().filter(|one| !not.contains(one)).cloned().collect::<Vec<_>>()
+            };
+            bail!(
+                "{}: ledger and journal differ: only the ledger has {:?}, only the journal has {:?}",
+                node.name(),
+                only(&ledger, &journal),
+                only(&journal, &ledger)
+            );
+        }
+        Ok(ledger.len())
+    }
+
     /// The last lines of its log.
     #[must_use]
     pub fn log(&self) -> String {
@@ -91,15 +158,22 @@ impl Server {
 
     fn end(&mut self, signal: Signal) -> Result<()> {
         let Some(mut child) = self.running.take() else { bail!("the service does not run") };
-        let name = match signal {
-            Signal::Term => "TERM",
-            Signal::Kill => "KILL",
-        };
-        self.machine.script(&format!("kill -{name} \"$(cat {PID})\""))?;
+        self.signal(signal)?;
         let status = until("ipam-server ends", STOPS_WITHIN, || Ok(child.try_wait()?))?;
         if signal == Signal::Term && !status.success() {
             bail!("ipam-server ended with {status} on SIGTERM: {}", self.log());
         }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let name = match signal {
+            Signal::Term => "TERM",
+            Signal::Kill => "KILL",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
+        };
+        self.machine.script(&format!("kill -{name} \"$(cat {PID})\""))?;
         Ok(())
     }
 }

@@ -1,0 +1,60 @@
+# What a developer does here, by hand and in CI. `make help` lists it.
+# Everything is built with the features of the whole workspace, so that no target rebuilds what another built.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+STATIC := x86_64-unknown-linux-gnu
+PROGRAMS := ipam-server ipamctl cni-shim
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install the Debian packages that building and testing need (as root; again is harmless)
+	@scripts/setup
+
+.PHONY: build
+build: ## Build all programs
+	cargo build --workspace --bins
+
+.PHONY: demo
+demo: setup build ## A VNet in a box: the whole story on this machine, in namespaces of its own (as root)
+	@"$(TARGET_DIR)/debug/demo"
+
+.PHONY: test
+test: setup ## Set up, build and run every test (as root)
+	@scripts/test
+
+.PHONY: unit
+unit: ## The tests that need no root: libraries and programs
+	cargo test --workspace --lib --bins
+
+.PHONY: ns
+ns: build ## The whole-system tests in namespaces (as root); ONLY=name for some of them
+	cargo test --workspace --test namespaces -- $(ONLY)
+
+.PHONY: fmt
+fmt: ## Format
+	cargo fmt --all
+
+.PHONY: check
+check: ## Format, lints, documentation, dependencies: all of it must be clean
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny --locked check bans licenses sources
+
+.PHONY: bench
+bench: ## Measure the planner
+	cargo bench --workspace --benches
+
+.PHONY: release
+release: ## Static programs into dist/; they run on any Linux of this architecture
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(STATIC) \
+		$(addprefix -p ,$(PROGRAMS))
+	install -D -t dist $(PROGRAMS:%="$(TARGET_DIR)/$(STATIC)/release/%")
+	@ls -l dist
