@@ -3,5 +3,8 @@
 //! Layers look down only: [`api`] (HTTP) → [`store`] (SQL; a method is a
 //! transaction) → `ipam_api::planning` and `ipam_api::ledger` (pure).
 
+pub mod api;
 pub mod clock;
+pub mod config;
+pub mod serve;
 pub mod store;

@@ -1,0 +1,132 @@
+//! The HTTP API: routes and their OpenAPI document from one list.
+//!
+//! One file a resource, each operation with its request, its documentation and its handler side by side.
+//! Requests are read by own extractors ([`extract`]) and errors leave through one mapping ([`problem`]), so
+//! that no answer is undocumented.
+
+mod allocations;
+mod answer;
+mod capacity;
+mod docs;
+mod explain;
+mod extents;
+mod extract;
+mod health;
+mod layers;
+mod nodes;
+mod plan;
+mod pools;
+mod problem;
+mod reservations;
+mod strict;
+mod subnets;
+mod sync;
+mod vnets;
+
+use crate::store::Store;
+use axum::{Router, middleware};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{OpenApi, openapi::OpenApi as Document};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// What every handler has at hand.
+#[derive(Debug, Clone)]
+pub struct Service {
+    store: Store,
+    stopping: Arc<AtomicBool>,
+    document: Arc<str>,
+}
+
+impl Service {
+    /// A service over a store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, stopping: Arc::new(AtomicBool::new(false)), document: document().into() }
+    }
+
+    /// From now on the service says that it is not ready.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ipam-server",
+        description = "Reserves every node's pod addresses before the node exists.\n\n\
+            Errors are problems (RFC 9457): `type` is for programs, `detail` says what happened and the cure, and \
+            `errors` points at each wrong field. Things that people edit have an `ETag`, and changes of them take \
+            `If-Match` and `dryRun=true`. Lists come in pages."
+    ),
+    tags(
+        (name = "vnets", description = "Address spaces"),
+        (name = "subnets", description = "Layer-2 segments, shared by VMs and pods, and the extents that tile them"),
+        (name = "reservations", description = "Ranges kept out of planning"),
+        (name = "pools", description = "Classes of nodes and the blocks reserved for them"),
+        (name = "nodes", description = "VMs that have claimed a block"),
+        (name = "allocations", description = "Addresses held by pods"),
+        (name = "planning", description = "What would fit, and what is used"),
+        (name = "service", description = "The service itself"),
+    ),
+    components(schemas(ipam_api::wire::Problem))
+)]
+struct Base;
+
+/// Every operation, once.
+fn operations() -> OpenApiRouter<Service> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        .routes(routes!(vnets::list))
+        .routes(routes!(vnets::get, vnets::put, vnets::patch, vnets::delete))
+        .routes(routes!(subnets::list))
+        .routes(routes!(subnets::get, subnets::put, subnets::patch, subnets::delete))
+        .routes(routes!(extents::list))
+        .routes(routes!(reservations::list))
+        .routes(routes!(reservations::get, reservations::put, reservations::delete))
+        .routes(routes!(pools::list))
+        .routes(routes!(pools::get, pools::put, pools::patch, pools::delete))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get, nodes::put, nodes::delete))
+        .routes(routes!(allocations::list_of_node, sync::put))
+        .routes(routes!(allocations::get, allocations::put, allocations::delete))
+        .routes(routes!(allocations::list))
+        .routes(routes!(plan::post))
+        .routes(routes!(capacity::get))
+        .routes(routes!(capacity::address))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(docs::document))
+}
+
+fn openapi() -> Document {
+    operations().into_openapi()
+}
+
+/// The OpenAPI document of every operation, as `openapi/openapi.json` has it: JSON, indented, with a final newline.
+#[must_use]
+pub fn document() -> String {
+    // Serialising plain data to memory cannot fail.
+    let mut text = serde_json::to_string_pretty(&openapi()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The whole HTTP API over a service.
+pub fn router(service: Service) -> Router {
+    let (operations, _) = operations().split_for_parts();
+    operations
+        .merge(docs::page())
+        .fallback(layers::unknown_path)
+        .method_not_allowed_fallback(layers::unknown_method)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(middleware::from_fn(layers::observe))
+        .with_state(service)
+}

@@ -1,0 +1,69 @@
+//! What surrounds every request: its id, its line in the log, and the answers to unknown paths and methods.
+
+use super::problem::ApiError;
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use ipam_api::wire::ProblemType;
+use std::time::Instant;
+use tower_http::request_id::{MakeRequestId, MakeRequestUuid};
+use tracing::Instrument;
+
+/// Ties a request, its answer and its lines in the log together.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The caller's own id where it can stand in a log, else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    const LONGEST: usize = 128;
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic))
+        .cloned()
+        .or_else(|| MakeRequestUuid.make_request_id(request).map(|id| id.into_header_value()))
+        .unwrap_or_else(|| HeaderValue::from_static("none"))
+}
+
+/// Gives each request an id and a line in the log.
+pub(crate) async fn observe(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.in_scope(|| {
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(%method, path, status = response.status().as_u16(), micros, "answered");
+    });
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The answer to a path that is none.
+pub(crate) async fn unknown_path(uri: Uri) -> ApiError {
+    const LONGEST: usize = 200;
+    let path: String = uri.path().chars().take(LONGEST).collect();
+    ApiError::new(
+        ProblemType::NotFound,
+        format!("there is nothing at {path}: GET /openapi.json lists every path"),
+    )
+}
+
+/// The answer to a method that a path does not have; its `Allow` header is filled in by the router.
+pub(crate) async fn unknown_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    ApiError::new(
+        ProblemType::MethodNotAllowed,
+        format!("this path does not have the method {method}: use one of those in the Allow header"),
+    )
+    .into_response()
+}

@@ -1,0 +1,132 @@
+//! `/v1/nodes`: VMs that claim blocks.
+
+use super::{
+    Service,
+    answer::{self, Answer},
+    docs::{IfNoneMatch, NotModified},
+    extract::{
+        Body, ChangeQuery, ConditionHeaders, Conditions, DeletionQuery, NoQuery, NodesQuery, Path, Query,
+        RequestBody, mac_address, text_length,
+    },
+    problem::{ANY, BODY, NAMED, SHORTAGE, problems},
+};
+use crate::store::{Change, Departure, NodeFilter};
+use axum::{
+    extract::State,
+    http::{StatusCode, Uri},
+};
+use ipam_api::{
+    names::NodeName,
+    wire::{FieldError, Listing, Node, NodeSpec},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+/// A node by its name.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct NodePath {
+    /// The node.
+    #[param(inline)]
+    pub(crate) node: NodeName,
+}
+
+impl RequestBody for NodeSpec {
+    fn check(&self) -> Vec<FieldError> {
+        let uid = self.uid.as_deref().and_then(|uid| text_length("/uid", uid, 1..=256));
+        let mac = self.mac.as_deref().and_then(|mac| mac_address("/mac", mac));
+        let addresses = (self.addresses.len() > 2).then(|| FieldError {
+            pointer: "/addresses".to_owned(),
+            detail: "has more than two addresses: give one a family".to_owned(),
+        });
+        uid.into_iter().chain(mac).chain(addresses).collect()
+    }
+}
+
+problems! {
+    ListProblems: ANY;
+    GetProblems: ANY, NAMED;
+    PutProblems: ANY, BODY, NAMED, SHORTAGE, [Overlap, InUse, Exists, AddressTaken, StaleClaim, PreconditionFailed];
+    DeleteProblems: ANY, NAMED, [InUse, PreconditionFailed];
+}
+
+/// Lists nodes by name.
+#[utoipa::path(
+    get, path = "/v1/nodes", operation_id = "listNodes", tag = "nodes",
+    params(NodesQuery),
+    responses((status = 200, description = "A page of nodes", body = Listing<Node>), ListProblems)
+)]
+pub(crate) async fn list(State(service): State<Service>, Query(query): Query<NodesQuery>) -> Answer {
+    let page = query.page();
+    answer::list(service.store.nodes(&NodeFilter { pool: query.pool }, &page).await?)
+}
+
+/// Reads a node.
+#[utoipa::path(
+    get, path = "/v1/nodes/{node}", operation_id = "getNode", tag = "nodes",
+    params(NodePath, IfNoneMatch),
+    responses(
+        (status = 200, description = "The node", body = Node, headers(("ETag" = String, description = "Its version"))),
+        NotModified, GetProblems
+    )
+)]
+pub(crate) async fn get(
+    State(service): State<Service>,
+    Path(path): Path<NodePath>,
+    Query(NoQuery {}): Query<NoQuery>,
+    conditions: Conditions,
+) -> Answer {
+    answer::found(&service.store.node(&path.node).await?, &conditions)
+}
+
+/// Registers a node: claims a block in the subnet of its address, or answers the claim it has.
+#[utoipa::path(
+    put, path = "/v1/nodes/{node}", operation_id = "putNode", tag = "nodes",
+    params(NodePath, ChangeQuery, ConditionHeaders), request_body = NodeSpec,
+    responses(
+        (status = 200, description = "The node, as it was claimed", body = Node, headers(
+            ("ETag" = String, description = "Its version")
+        )),
+        (status = 201, description = "The node, newly claimed", body = Node, headers(
+            ("ETag" = String, description = "Its version"), ("Location" = String, description = "Where it is")
+        )),
+        PutProblems
+    )
+)]
+pub(crate) async fn put(
+    State(service): State<Service>,
+    uri: Uri,
+    Path(path): Path<NodePath>,
+    Query(query): Query<ChangeQuery>,
+    conditions: Conditions,
+    Body(spec): Body<NodeSpec>,
+) -> Answer {
+    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    answer::put(&service.store.put_node(&path.node, &spec, &change).await?, &uri)
+}
+
+/// Ends a node's claim: now, or once the node confirms that its block is empty.
+///
+/// Until then the node is `deleting` and its block stays with it. `vmGone=true` is for those who know that the
+/// VM is gone, so that nothing answers for its addresses any more.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{node}", operation_id = "deleteNode", tag = "nodes",
+    params(NodePath, DeletionQuery, ConditionHeaders),
+    responses(
+        (status = 202, description = "It is deleting until it confirms", body = Node),
+        (status = 204, description = "It is gone and its block is free"),
+        DeleteProblems
+    )
+)]
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    Path(path): Path<NodePath>,
+    Query(query): Query<DeletionQuery>,
+    conditions: Conditions,
+) -> Answer {
+    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    match service.store.delete_node(&path.node, query.vm(), &change).await? {
+        Departure::Freed => answer::no_content(),
+        Departure::Waiting(node) => answer::json(StatusCode::ACCEPTED, &node),
+    }
+}
