@@ -46,7 +46,7 @@ check: ## Format, lints, documentation, dependencies: all of it must be clean
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
-	cargo deny --locked check bans licenses sources
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
 bench: ## Measure the planner

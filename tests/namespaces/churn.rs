@@ -1,17 +1,17 @@
 //! Many pods come and go while the service dies again and again.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
         Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
-use vnet_tests::lab::{until, Attachment, Echo, Families, Lab, Machine, Node, Pod, PoolShape, Server};
+use vnet_tests::lab::{Attachment, Echo, Families, Lab, Machine, Node, Pod, PoolShape, Server, until};
 
 const NODES: u64 = 3;
 const LOOPS: usize = 8;
@@ -72,7 +72,9 @@ fn come_and_go(town: &Town, vm: &Machine, node: &Node, sandbox: &Pod) -> Result<
         town.moved_in(&pod, &attachment)?;
         if round % 8 == 0 {
             for address in &attachment.addresses {
-                vm.ping(*address).and_then(Echo::time).with_context(|| format!("{} at {address}", pod.name()))?;
+                vm.ping(*address)
+                    .and_then(Echo::time)
+                    .with_context(|| format!("{} at {address}", pod.name()))?;
             }
         }
         if town.over.load(Ordering::Relaxed) {
@@ -100,7 +102,11 @@ fn ledger_knows_the_running(town: &Town, server: &Server, nodes: &[Node]) -> Res
     let after = town.snapshot();
     let steady: Vec<_> = before.iter().filter(|(address, pod)| after.get(*address) == Some(pod)).collect();
     for (address, pod) in &steady {
-        ensure!(ledger.get(*address) == Some(pod), "{address} runs as {pod}, the ledger has {:?}", ledger.get(*address));
+        ensure!(
+            ledger.get(*address) == Some(pod),
+            "{address} runs as {pod}, the ledger has {:?}",
+            ledger.get(*address)
+        );
     }
     Ok(steady.len())
 }
@@ -137,7 +143,10 @@ fn no_address_twice_and_none_lost_while_the_service_is_killed() -> Result<()> {
                 town.more_adds(BETWEEN)?;
                 server.start()?;
                 let steady = ledger_knows_the_running(town, server, nodes)?;
-                println!("kill {kill}: {} ADDs, {steady} addresses held all the while", town.adds.load(Ordering::Relaxed));
+                println!(
+                    "kill {kill}: {} ADDs, {steady} addresses held all the while",
+                    town.adds.load(Ordering::Relaxed)
+                );
             }
             town.more_adds(BETWEEN)
         };
@@ -160,7 +169,12 @@ fn no_address_twice_and_none_lost_while_the_service_is_killed() -> Result<()> {
 }
 
 /// One pod a loop is left, in ledger, journal and kernel alike; and none once these are deleted.
-fn all_ends_well(nodes: &[Node], vm: &Machine, server: &Server, last: &[(&Node, Pod, Attachment)]) -> Result<()> {
+fn all_ends_well(
+    nodes: &[Node],
+    vm: &Machine,
+    server: &Server,
+    last: &[(&Node, Pod, Attachment)],
+) -> Result<()> {
     for node in nodes {
         node.shim(&["sync"])?;
         ensure!(server.agrees_with(node)? == LOOPS, "one pod a loop on {}", node.name());

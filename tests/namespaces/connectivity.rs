@@ -1,9 +1,9 @@
 //! Pods that VMs can ping: ADD, packets, CHECK, DEL, in each choice of families.
 
 use crate::figures::FirstPackets;
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::net::IpAddr;
-use vnet_tests::lab::{Attachment, Echo, Families, Lab, Node, Pod, PoolShape, PLAIN_VM};
+use vnet_tests::lab::{Attachment, Echo, Families, Lab, Node, PLAIN_VM, Pod, PoolShape};
 
 #[test]
 fn v4() -> Result<()> {

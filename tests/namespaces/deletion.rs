@@ -1,6 +1,6 @@
 //! A block stays with its node until the node says that nothing lives in it.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use ipam_api::wire::{Node as NodeAnswer, NodeState};
 use vnet_tests::lab::{Families, Lab, PoolShape};
 

@@ -1,6 +1,6 @@
 //! Figures that a test claims and reports.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{net::IpAddr, time::Duration};
 use vnet_tests::lab::{Echo, Lab};
 

@@ -1,6 +1,6 @@
 //! Reboots, a journal that is lost, and messages of the past.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use vnet_tests::lab::{Attachment, Echo, Families, Lab, Node, Pod, PoolShape};
 
 fn start(node: &Node, names: &[&str]) -> Result<Vec<(Pod, Attachment)>> {

@@ -1,6 +1,6 @@
 //! An ADD that fails harms nobody and leaves nothing.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use vnet_tests::lab::{Echo, Families, Lab, Node, Pod, PoolShape};
 
 #[test]

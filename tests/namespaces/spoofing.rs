@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::net::IpAddr;
-use vnet_tests::lab::{run_full, Echo, Families, Lab, Machine, Node, Pod, PoolShape, PLAIN_VM};
+use vnet_tests::lab::{Echo, Families, Lab, Machine, Node, PLAIN_VM, Pod, PoolShape, run_full};
 
 #[test]
 fn a_packet_from_anothers_address_is_dropped() -> Result<()> {

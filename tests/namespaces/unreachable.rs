@@ -1,6 +1,6 @@
 //! Pods start and stop without the service.
 
-use anyhow::{ensure, Result};
+use anyhow::{Result, ensure};
 use std::time::Duration;
 use vnet_tests::lab::{Echo, Families, Lab, PoolShape};
 
@@ -45,7 +45,10 @@ fn a_silent_service_costs_its_budget_once() -> Result<()> {
     let del_took = node.del(&first, None)?;
     lab.server.thaw()?;
     println!("silent: ADD {first_took:?}, next ADD {:?}, DEL {del_took:?}", second.took);
-    ensure!(first_took < SILENT && second.took < KNOWN_SILENT && del_took < KNOWN_SILENT, "too long, see above");
+    ensure!(
+        first_took < SILENT && second.took < KNOWN_SILENT && del_took < KNOWN_SILENT,
+        "too long, see above"
+    );
     node.shim(&["sync"])?;
     ensure!(lab.agree(node)? == 2, "`before` and `second`");
     Ok(())

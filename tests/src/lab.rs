@@ -33,9 +33,7 @@ pub use server::Server;
 pub use wait::until;
 
 use anyhow::{Result, bail};
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where the management VM lies on the subnet's number line.
 pub const MANAGEMENT: u64 = 5;

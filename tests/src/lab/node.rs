@@ -233,9 +233,8 @@ impl Node {
             "ip -o link; ip route; ip -6 route; ip neighbour; ip -6 neighbour
              ip neighbour show proxy; ip -6 neighbour show proxy",
         )?;
-        let of_a_pod = |line: &&str| {
-            line.split_whitespace().any(|word| word.starts_with("vn") || word == "proxy")
-        };
+        let of_a_pod =
+            |line: &&str| line.split_whitespace().any(|word| word.starts_with("vn") || word == "proxy");
         Ok(all.lines().filter(of_a_pod).map(str::to_owned).collect())
     }
 

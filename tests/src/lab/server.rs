@@ -105,7 +105,8 @@ impl Server {
     /// The same as a value, by `-o json`.
     pub fn ctl_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
         let text = self.ctl(&[&["-o", "json"], args].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("ipamctl -o json {} printed {text}", args.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("ipamctl -o json {} printed {text}", args.join(" ")))
     }
 
     /// The live allocations of a node by the ledger.

@@ -1,2 +1,0 @@
-//! Whole-system tests in namespaces.
-fn main() {}

@@ -1,0 +1,43 @@
+//! `make demo`: a VNet in a box, told as a story.
+//!
+//! Everything happens in namespaces that this process holds; they end with it,
+//! however it ends.
+
+mod chapters;
+mod story;
+
+use anyhow::Result;
+use std::process::ExitCode;
+use story::Story;
+use vnet_tests::lab::{Families, Lab};
+
+/// Nodes of the demo.
+const NODES: u64 = 3;
+
+fn main() -> ExitCode {
+    let mut story = Story::begin();
+    let told = tell(&mut story);
+    if let Err(error) = &told {
+        story.interrupted(error);
+    }
+    if story.summary() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(story: &mut Story) -> Result<()> {
+    story.chapter("A VNet in a box")?;
+    story.say(
+        "Five machines in namespaces of their own, on one bridge: a management VM, three nodes, a plain VM.",
+    )?;
+    let mut lab = Lab::boot(Families::Dual, NODES)?;
+    chapters::machines(story, &lab)?;
+    chapters::plan(story, &lab)?;
+    chapters::register(story, &lab)?;
+    let mut pods = chapters::start_pods(story, &lab)?;
+    chapters::reach_each_other(story, &lab, &pods)?;
+    chapters::who_has_which(story, &lab, &pods)?;
+    chapters::service_away(story, &mut lab, &mut pods)?;
+    chapters::service_back(story, &mut lab, &pods)?;
+    chapters::scale(story, &lab)?;
+    chapters::delete_pods(story, &lab, pods)?;
+    chapters::free_again(story, &lab)
+}
