@@ -32,6 +32,8 @@ pub mod survey;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod transparent;
 pub mod uplink;
 

@@ -7,7 +7,9 @@ use std::{fmt, io, net::IpAddr, path::PathBuf};
 #[non_exhaustive]
 pub enum WiringError {
     /// The pod has an interface of that name already; it was left untouched.
-    #[error("the pod already has an interface {name:?}; it was left untouched: choose another interface name")]
+    #[error(
+        "the pod already has an interface {name:?}; it was left untouched: choose another interface name"
+    )]
     InterfaceExists {
         /// The interface's name inside the pod.
         name: String,
@@ -90,7 +92,9 @@ pub enum WiringError {
         address: IpAddr,
     },
     /// Something changed the MAC that we set.
-    #[error("interface {interface} has MAC {found} instead of {want}; exempt it from udev and network managers")]
+    #[error(
+        "interface {interface} has MAC {found} instead of {want}; exempt it from udev and network managers"
+    )]
     MacChanged {
         /// The interface.
         interface: String,
@@ -140,7 +144,10 @@ impl WiringError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Netlink { errno, .. } => {
-                matches!(errno.code, nix::libc::EBUSY | nix::libc::EAGAIN | nix::libc::ENOBUFS | nix::libc::ENOMEM)
+                matches!(
+                    errno.code,
+                    nix::libc::EBUSY | nix::libc::EAGAIN | nix::libc::ENOBUFS | nix::libc::ENOMEM
+                )
             }
             Self::Several(errors) => errors.iter().all(Self::is_transient),
             _ => false,

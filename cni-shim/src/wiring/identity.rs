@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn names_of_others_are_not_ours() {
-        for foreign in ["vnet0", "vnet0123456789", "vn0123456789", "vn0123456789ab", "vn0123456789A", "eth0", ""] {
+        for foreign in
+            ["vnet0", "vnet0123456789", "vn0123456789", "vn0123456789ab", "vn0123456789A", "eth0", ""]
+        {
             assert!(!is_host_end_name(foreign), "{foreign}");
         }
         for foreign in ["", "a", "a/b", "a/b/c:d", "a//c", "uplink of rack 3"] {

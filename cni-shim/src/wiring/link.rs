@@ -1,12 +1,15 @@
 //! Interfaces: what we read of them and the requests that make and change them.
 
-use super::{Mac, WiringError, netlink::{Netlink, Request}};
+use super::{
+    Mac, WiringError,
+    netlink::{Netlink, Request},
+};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
-        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkMessage,
+        AfSpecInet6, AfSpecUnspec, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags,
+        LinkInfo, LinkMessage,
     },
 };
 use std::os::fd::RawFd;
@@ -145,7 +148,11 @@ pub(crate) fn without_link_local(index: u32) -> Request {
     message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
         AfSpecInet6::AddrGenMode(IN6_ADDR_GEN_MODE_NONE.into()),
     ])]));
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, "switching off link-local addresses of the host end")
+    Request::new(
+        RouteNetlinkMessage::SetLink(message),
+        0,
+        "switching off link-local addresses of the host end",
+    )
 }
 
 /// Whether an interface is to be up.

@@ -54,7 +54,14 @@ mod tests {
     fn text_goes_both_ways() {
         let mac: Mac = "02:00:5e:Ab:cd:ef".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:ab:cd:ef");
-        for bad in ["", "02:00:5e:ab:cd", "02:00:5e:ab:cd:ef:00", "2:0:5e:ab:cd:ef", "02-00-5e-ab-cd-ef", "gg:00:5e:ab:cd:ef"] {
+        for bad in [
+            "",
+            "02:00:5e:ab:cd",
+            "02:00:5e:ab:cd:ef:00",
+            "2:0:5e:ab:cd:ef",
+            "02-00-5e-ab-cd-ef",
+            "gg:00:5e:ab:cd:ef",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -7,9 +7,7 @@ use super::{
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    neighbour::{
-        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
 use std::net::IpAddr;
 
@@ -81,15 +79,20 @@ pub(crate) fn proxies(netlink: &mut Netlink, index: u32) -> Result<Vec<IpAddr>, 
         request.header.family = family;
         request.header.flags = NeighbourFlags::Proxy;
         request.attributes.push(NeighbourAttribute::IfIndex(index));
-        let answers = netlink.dump(&RouteNetlinkMessage::GetNeighbour(request), "listing proxy neighbours")?;
+        let answers =
+            netlink.dump(&RouteNetlinkMessage::GetNeighbour(request), "listing proxy neighbours")?;
         for answer in answers {
             let RouteNetlinkMessage::NewNeighbour(answer) = answer else { continue };
             if answer.header.ifindex != index || !answer.header.flags.contains(NeighbourFlags::Proxy) {
                 continue;
             }
             found.extend(answer.attributes.iter().find_map(|attribute| match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
+                    Some(IpAddr::V4(*address))
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                    Some(IpAddr::V6(*address))
+                }
                 _ => None,
             }));
         }

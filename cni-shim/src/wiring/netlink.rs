@@ -88,6 +88,9 @@ impl Netlink {
 
     /// Sends all requests at once and reads all answers, in order of the requests.
     pub(crate) fn batch(&mut self, requests: Vec<Request>) -> Result<Vec<Answer>, WiringError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(requests.len() * 128);
         let mut answers = Vec::with_capacity(requests.len());

@@ -10,7 +10,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
     },
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -100,8 +101,11 @@ fn message(route: &NewRoute) -> RouteMessage {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Static;
     message.header.kind = RouteType::Unicast;
-    message.header.scope =
-        if route.gateway.is_none() && route.to.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+    message.header.scope = if route.gateway.is_none() && route.to.addr().is_ipv4() {
+        RouteScope::Link
+    } else {
+        RouteScope::Universe
+    };
     if route.to.prefix_len() > 0 {
         message.attributes.push(RouteAttribute::Destination(route.to.addr().into()));
     }
@@ -114,7 +118,11 @@ fn message(route: &NewRoute) -> RouteMessage {
 /// Adds a route to the main table.
 pub(crate) fn add(route: &NewRoute, existing: Existing) -> Request {
     let flags = NLM_F_CREATE | if existing == Existing::Refuse { NLM_F_EXCL } else { NLM_F_REPLACE };
-    Request::new(RouteNetlinkMessage::NewRoute(message(route)), flags, format!("adding the route to {}", route.to))
+    Request::new(
+        RouteNetlinkMessage::NewRoute(message(route)),
+        flags,
+        format!("adding the route to {}", route.to),
+    )
 }
 
 /// Deletes a route of the main table, only where it goes through `route.dev`; ESRCH when there is none.
@@ -134,8 +142,13 @@ pub(crate) fn lookup(address: IpAddr) -> Request {
 }
 
 /// The kernel's answers to [`lookup`] when nothing leads there.
-pub(crate) const NO_ROUTE: &[i32] =
-    &[nix::libc::ENETUNREACH, nix::libc::EHOSTUNREACH, nix::libc::ESRCH, nix::libc::EACCES, nix::libc::EINVAL];
+pub(crate) const NO_ROUTE: &[i32] = &[
+    nix::libc::ENETUNREACH,
+    nix::libc::EHOSTUNREACH,
+    nix::libc::ESRCH,
+    nix::libc::EACCES,
+    nix::libc::EINVAL,
+];
 
 /// All routes of a family, all tables.
 pub(crate) fn all(netlink: &mut Netlink, family: AddressFamily) -> Result<Vec<Route>, WiringError> {
@@ -149,6 +162,21 @@ pub(crate) fn all(netlink: &mut Netlink, family: AddressFamily) -> Result<Vec<Ro
             _ => Route::of(Some(message)),
         })
         .collect())
+}
+
+/// The addresses to which host routes lead through an interface.
+pub(crate) fn host_routes_through(netlink: &mut Netlink, dev: u32) -> Result<Vec<IpAddr>, WiringError> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let routes = all(netlink, family)?.into_iter().filter(|route| {
+            route.dev == Some(dev)
+                && route.kind == RouteType::Unicast
+                && route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
+                && route.is_host_route(route.to.addr())
+        });
+        found.extend(routes.map(|route| route.to.addr()));
+    }
+    Ok(found)
 }
 
 /// Gives an interface an address of its own, /32 or /128, usable at once.

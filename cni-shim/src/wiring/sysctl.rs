@@ -46,7 +46,9 @@ pub fn ensure(key: &str, want: &str) -> Result<Setting, WiringError> {
     match fs::read_to_string(&path) {
         Ok(text) if text.trim() == want => return Ok(Setting::Kept),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !ipv6_exists() && key.starts_with("net/ipv6") => {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && !ipv6_exists() && key.starts_with("net/ipv6") =>
+        {
             return Err(WiringError::Ipv6Disabled { path });
         }
         Err(error) => return Err(failed(error)),

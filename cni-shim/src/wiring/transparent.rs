@@ -9,4 +9,5 @@ mod unwire;
 mod wire;
 
 pub use unwire::{Unwiring, unwire};
+pub(crate) use wire::POD_SYSCTLS_V6;
 pub use wire::{Wired, Wiring, reassert, wire};

@@ -38,8 +38,9 @@ pub fn find(host: &mut Host, name: Option<&str>) -> Result<Uplink, WiringError> 
         Some(name) => link::by_name(&mut host.netlink, name)?
             .ok_or_else(|| WiringError::NoUplink { reason: format!("there is no interface {name:?}") })?,
         None => {
-            let index = default_route(host)?
-                .ok_or_else(|| WiringError::NoUplink { reason: "the host has no default route".to_owned() })?;
+            let index = default_route(host)?.ok_or_else(|| WiringError::NoUplink {
+                reason: "the host has no default route".to_owned(),
+            })?;
             link::by_index(&mut host.netlink, index)?.ok_or_else(|| WiringError::NoUplink {
                 reason: format!("interface {index} of the default route is gone"),
             })?
@@ -58,7 +59,9 @@ fn default_route(host: &mut Host) -> Result<Option<u32>, WiringError> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let best = route::all(&mut host.netlink, family)?
             .into_iter()
-            .filter(|route| route.to.prefix_len() == 0 && route.table == MAIN && route.kind == RouteType::Unicast)
+            .filter(|route| {
+                route.to.prefix_len() == 0 && route.table == MAIN && route.kind == RouteType::Unicast
+            })
             .filter_map(|route| Some((route.metric, route.dev?)))
             .min();
         if let Some((_, index)) = best {

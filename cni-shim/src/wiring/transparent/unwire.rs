@@ -1,6 +1,12 @@
 //! Taking a pod's wiring away.
 
-use crate::wiring::{Host, Pod, WiringError};
+use crate::wiring::{
+    Host, HostEnd, Pod, WiringError,
+    link::{self, Link},
+    neighbour,
+    netlink::host_length,
+    route, uplink,
+};
 use ipam_api::names::Attachment;
 use std::net::IpAddr;
 
@@ -17,7 +23,8 @@ pub struct Unwiring<'a> {
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
-/// remove an end that lost its partner, and only if it is this attachment's. Returns what was removed, in words.
+/// remove an end that lost its partner, and only if it is this attachment's. Returns what was removed,
+/// in words.
 ///
 /// # Errors
 /// [`WiringError::Several`] or the one error, after every step was tried. A foreign interface with our
@@ -27,6 +34,115 @@ pub fn unwire(
     pod: Option<&mut Pod>,
     unwiring: &Unwiring<'_>,
 ) -> Result<Vec<String>, WiringError> {
-    let _ = (host, pod, unwiring);
-    Ok(Vec::new())
+    let end = HostEnd::of(unwiring.attachment);
+    let mut removed = Vec::new();
+    let mut errors = Vec::new();
+    let mut note = |outcome: Result<Vec<String>, WiringError>| match outcome {
+        Ok(words) => removed.extend(words),
+        Err(error) => errors.push(error),
+    };
+    match link::by_name(&mut host.netlink, &end.name) {
+        Ok(found) => {
+            let ours = found.filter(|link| is_ours(link, &end));
+            // The proxies first: nobody is to be sent here any more.
+            note(proxies(host, unwiring, ours.as_ref()));
+            if let Some(link) = ours {
+                note(delete_link(host, &link));
+            }
+        }
+        Err(error) => note(Err(error)),
+    }
+    if let Some(pod) = pod {
+        note(leftover(host, pod, unwiring, &end));
+    }
+    match errors.len() {
+        0 => Ok(removed),
+        1 => Err(errors.swap_remove(0)),
+        _ => Err(WiringError::Several(errors)),
+    }
+}
+
+/// Ours by its alias; or, where an ADD ended between making it and naming it, by its MAC.
+fn is_ours(link: &Link, end: &HostEnd) -> bool {
+    link.veth && (link.alias == end.alias || (link.alias.is_empty() && link.mac == Some(end.host_mac)))
+}
+
+/// Ends answering for the addresses, unless they lead to somebody else's interface by now.
+fn proxies(
+    host: &mut Host,
+    unwiring: &Unwiring<'_>,
+    ours: Option<&Link>,
+) -> Result<Vec<String>, WiringError> {
+    let routed;
+    let addresses = match ours {
+        // No record of the addresses: the routes still know.
+        Some(link) if unwiring.addresses.is_empty() => {
+            routed = route::host_routes_through(&mut host.netlink, link.index)?;
+            &routed
+        }
+        _ => unwiring.addresses,
+    };
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let uplink = match uplink::find(host, unwiring.uplink) {
+        Ok(uplink) => uplink,
+        // The uplink took its proxies with it.
+        Err(WiringError::NoUplink { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let questions = addresses.iter().map(|address| route::lookup(*address)).collect();
+    let answers = host.netlink.batch(questions)?;
+    let mut requests = Vec::new();
+    for (address, answer) in addresses.iter().zip(answers) {
+        let found = route::Route::of(answer.unless(route::NO_ROUTE)?);
+        let dev = found.filter(|route| route.to.prefix_len() == host_length(*address)).map(|route| route.dev);
+        if dev.is_none() || dev.flatten() == ours.map(|link| link.index) {
+            requests.push((*address, neighbour::delete_proxy(uplink.index, *address)));
+        }
+    }
+    let (addresses, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+    let mut removed = Vec::new();
+    for (address, answer) in addresses.into_iter().zip(host.netlink.batch(requests)?) {
+        let gone = [nix::libc::ENOENT, nix::libc::ENODEV, nix::libc::ESRCH];
+        if answer.code() == 0 {
+            removed.push(format!("the proxy for {address} on {}", uplink.name));
+        }
+        answer.unless(&gone)?;
+    }
+    Ok(removed)
+}
+
+fn delete_link(host: &mut Host, link: &Link) -> Result<Vec<String>, WiringError> {
+    let answer = host.netlink.one(link::delete(link.index, &link.name))?;
+    let done = answer.code() == 0;
+    // Gone meanwhile: the namespace ended, or another DEL was quicker.
+    answer.unless(&[nix::libc::ENODEV])?;
+    Ok(if done { vec![format!("interface {}", link.name)] } else { Vec::new() })
+}
+
+/// Removes the pod's end where its partner is not ours any more. The path may name another
+/// container's namespace by now: the MAC, which follows from the attachment, tells.
+fn leftover(
+    host: &mut Host,
+    pod: &mut Pod,
+    unwiring: &Unwiring<'_>,
+    end: &HostEnd,
+) -> Result<Vec<String>, WiringError> {
+    let name = unwiring.attachment.if_name.as_str();
+    let Some(link) = link::by_name(&mut pod.netlink, name)? else { return Ok(Vec::new()) };
+    if !link.veth || link.mac != Some(end.pod_mac) {
+        return Ok(Vec::new());
+    }
+    // With its partner alive under our name it would have been deleted with it.
+    if link::by_name(&mut host.netlink, &end.name)?.is_some_and(|found| is_ours(&found, end)) {
+        return Ok(Vec::new());
+    }
+    delete_in(pod, &link)
+}
+
+fn delete_in(pod: &mut Pod, link: &Link) -> Result<Vec<String>, WiringError> {
+    let answer = pod.netlink.one(link::delete(link.index, &link.name))?;
+    answer.unless(&[nix::libc::ENODEV])?;
+    Ok(vec![format!("interface {} in the pod", link.name)])
 }

@@ -1,7 +1,15 @@
 //! Wiring a pod.
 
-use crate::wiring::{Host, Mac, Pod, Uplink, WiringError};
+use crate::wiring::{
+    GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError, gateway_for,
+    link::{self, Admin, End, LOOPBACK, Link},
+    neighbour,
+    netlink::{Answer, host_length},
+    route::{self, Existing, NewRoute},
+    sysctl,
+};
 use ipam_api::names::Attachment;
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// What is to be wired.
@@ -17,6 +25,28 @@ pub struct Wiring<'a> {
     pub uplink: &'a Uplink,
     /// MTU of both ends in bytes; 0: the uplink's.
     pub mtu: u32,
+}
+
+impl Wiring<'_> {
+    /// MTU that both ends get, in bytes.
+    #[must_use]
+    pub fn effective_mtu(&self) -> u32 {
+        if self.mtu == 0 { self.uplink.mtu } else { self.mtu }
+    }
+
+    /// The host's route to one of the addresses, through the host end.
+    pub(crate) fn host_route(&self, dev: u32, address: IpAddr) -> NewRoute {
+        let source = self.uplink.source_for(address, self.node_addresses);
+        NewRoute { to: IpNet::from(address), dev, gateway: None, source }
+    }
+
+    fn validate(&self) -> Result<(), WiringError> {
+        let of_family = |v4| self.addresses.iter().filter(|address| address.is_ipv4() == v4).count();
+        if self.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1 {
+            return Err(WiringError::Addresses { given: self.addresses.to_vec() });
+        }
+        Ok(())
+    }
 }
 
 /// What was wired.
@@ -40,16 +70,333 @@ pub struct Wired {
 /// [`WiringError::NodeAddressMissing`], [`WiringError::Ipv6Disabled`], [`WiringError::MacChanged`],
 /// [`WiringError::Netlink`] and others.
 pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired, WiringError> {
-    let _ = (host, pod, wiring);
-    Err(WiringError::Unsupported { what: "wiring".to_owned(), cure: String::new() })
+    wiring.validate()?;
+    let end = HostEnd::of(wiring.attachment);
+    let before = Before::read(host, pod, wiring, &end)?;
+    let pair = Pair::create(host, pod, wiring, &end)?;
+    let result = finish(host, pod, wiring, &end, &pair);
+    if result.is_err() {
+        before.restore(host, pod, wiring, &pair);
+    }
+    result
+}
+
+/// What was there before, as far as the undo has to know.
+struct Before {
+    loopback_up: bool,
+    proxied: Vec<IpAddr>,
+}
+
+impl Before {
+    /// Reads it, and refuses what can be refused before anything is made.
+    fn read(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, end: &HostEnd) -> Result<Self, WiringError> {
+        let name = wiring.attachment.if_name.as_str();
+        let absent = &[nix::libc::ENODEV];
+        let mut answers = pod.netlink.batch(vec![link::get_index(LOOPBACK), link::get(name)])?.into_iter();
+        let mut next = |absent| -> Result<Option<Link>, WiringError> {
+            answers.next().map_or(Ok(None), |answer: Answer| Ok(Link::of(answer.unless(absent)?)))
+        };
+        let loopback_up = next(absent)?.is_none_or(|link| link.up);
+        if next(absent)?.is_some() {
+            return Err(WiringError::InterfaceExists { name: name.to_owned() });
+        }
+        let mut requests = vec![link::get(&end.name)];
+        for address in wiring.addresses {
+            requests.push(neighbour::get_proxy(wiring.uplink.index, *address));
+            requests.push(route::lookup(*address));
+        }
+        let mut answers = host.netlink.batch(requests)?.into_iter();
+        if let Some(link) =
+            answers.next().map(|answer| answer.unless(absent)).transpose()?.and_then(|m| Link::of(Some(m?)))
+        {
+            return Err(host_end_exists(end, &link));
+        }
+        let mut proxied = Vec::new();
+        for address in wiring.addresses {
+            if answers.next().is_some_and(|answer| answer.code() == 0) {
+                proxied.push(*address);
+            }
+            let found = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
+            // Whatever leads to exactly this address, a local address of the host included.
+            if route::Route::of(found).is_some_and(|route| route.is_host_route(*address)) {
+                return Err(WiringError::AddressInUse { address: *address });
+            }
+        }
+        Ok(Self { loopback_up, proxied })
+    }
+
+    /// Takes away what was made, as far as the kernel lets us; the error being reported is the first.
+    fn restore(&self, host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, pair: &Pair) {
+        let mut requests = Vec::new();
+        for address in wiring.addresses.iter().filter(|address| !self.proxied.contains(address)) {
+            requests.push(neighbour::delete_proxy(wiring.uplink.index, *address));
+        }
+        requests.push(link::delete(pair.host.index, &pair.host.name));
+        let _ = host.netlink.batch(requests);
+        if !self.loopback_up {
+            let _ = pod.netlink.one(link::set_admin(LOOPBACK, Admin::Down));
+        }
+    }
+}
+
+/// The two ends as made.
+struct Pair {
+    host: Link,
+    pod: u32,
+    mtu: u32,
+}
+
+impl Pair {
+    fn create(
+        host: &mut Host,
+        pod: &mut Pod,
+        wiring: &Wiring<'_>,
+        end: &HostEnd,
+    ) -> Result<Self, WiringError> {
+        let name = wiring.attachment.if_name.as_str();
+        let mtu = wiring.effective_mtu();
+        let create = link::create_pair(
+            &End { name: &end.name, mac: end.host_mac },
+            &End { name, mac: end.pod_mac },
+            pod.fd(),
+            mtu,
+        );
+        let mut answers = host.netlink.batch(vec![create, link::get(&end.name)])?.into_iter();
+        let (created, found) = (answers.next(), answers.next());
+        let found = found.and_then(|answer| Link::of(answer.ok().ok()?));
+        match created.map_or(nix::libc::EIO, |answer| answer.code()) {
+            0 => {}
+            // Between our look and now somebody made one of the two; no harm was done.
+            nix::libc::EEXIST => {
+                return Err(match found {
+                    Some(link) => host_end_exists(end, &link),
+                    None => WiringError::InterfaceExists { name: name.to_owned() },
+                });
+            }
+            nix::libc::EOPNOTSUPP => {
+                return Err(WiringError::Unsupported {
+                    what: "the veth driver".to_owned(),
+                    cure: "load the kernel module veth".to_owned(),
+                });
+            }
+            code => {
+                return Err(WiringError::Netlink {
+                    what: format!("making the pair {} and {name} (pod), MTU {mtu}", end.name),
+                    errno: crate::wiring::error::Errno { code, reason: None },
+                });
+            }
+        }
+        let vanished = || WiringError::HostEndExists {
+            name: end.name.clone(),
+            alias: String::new(),
+            cure: "something renamed or removed it as soon as it was made; exempt vn* from network managers",
+        };
+        let host = found.ok_or_else(vanished)?;
+        // Older kernels leave the peer's index out where both ends happen to have the same one.
+        let pod = match host.peer {
+            Some(peer) => Some(peer),
+            None => link::by_name(&mut pod.netlink, name)?.map(|link| link.index),
+        };
+        Ok(Self { pod: pod.unwrap_or(host.index), host, mtu })
+    }
+}
+
+fn host_end_exists(end: &HostEnd, found: &Link) -> WiringError {
+    let ours = found.alias == end.alias || (found.alias.is_empty() && found.mac == Some(end.host_mac));
+    WiringError::HostEndExists {
+        name: end.name.clone(),
+        alias: found.alias.clone(),
+        cure: if ours {
+            "this attachment is wired already; detach it first (DEL)"
+        } else {
+            "rename or remove that interface"
+        },
+    }
+}
+
+fn finish(
+    host: &mut Host,
+    pod: &mut Pod,
+    wiring: &Wiring<'_>,
+    end: &HostEnd,
+    pair: &Pair,
+) -> Result<Wired, WiringError> {
+    let index = pair.host.index;
+    // The alias first: it is how a crashed ADD is found again.
+    succeed(host.netlink.batch(vec![link::set_alias(index, &end.alias)])?)?;
+    settle_sysctls(pod, wiring, end)?;
+    let mut requests = Vec::new();
+    if wiring.addresses.iter().any(IpAddr::is_ipv6) {
+        // The host end needs no address at all; and pods could not send from theirs of this kind.
+        requests.push(link::without_link_local(index));
+    }
+    requests.push(link::set_admin(index, Admin::Up));
+    succeed(host.netlink.batch(requests)?)?;
+
+    let mut requests = vec![link::set_admin(LOOPBACK, Admin::Up), link::set_admin(pair.pod, Admin::Up)];
+    for address in wiring.addresses {
+        requests.extend(pod_requests(pair.pod, *address, end.host_mac));
+    }
+    requests.push(link::get_index(pair.pod));
+    let pod_link = succeed(pod.netlink.batch(requests)?)?;
+
+    let mut requests = Vec::new();
+    for address in wiring.addresses {
+        requests.push(route::add(&wiring.host_route(index, *address), Existing::Refuse));
+        requests.push(neighbour::permanent(index, *address, end.pod_mac));
+    }
+    requests.push(link::get_index(index));
+    let host_link = host_side(host.netlink.batch(requests)?, wiring)?;
+
+    // Last, and only once the route is ours: the segment begins to send us the pod's packets.
+    let proxies = wiring.addresses.iter().map(|address| neighbour::proxy(wiring.uplink.index, *address));
+    let proxies = proxies.collect();
+    succeed(host.netlink.batch(proxies)?)?;
+
+    let host_mac = same_mac(host_link, end.host_mac)?;
+    let pod_mac = same_mac(pod_link, end.pod_mac)?;
+    Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu })
+}
+
+/// What the pod's end needs for one address.
+fn pod_requests(index: u32, address: IpAddr, host_mac: Mac) -> Vec<crate::wiring::netlink::Request> {
+    let gateway = gateway_for(address);
+    let mut requests =
+        vec![route::add_address(index, address), neighbour::permanent(index, gateway, host_mac)];
+    if address.is_ipv4() {
+        // A link-local next hop needs no such route in IPv6.
+        let to = IpNet::from(IpAddr::from(GATEWAY_V4));
+        requests
+            .push(route::add(&NewRoute { to, dev: index, gateway: None, source: None }, Existing::Refuse));
+    }
+    requests.extend(
+        IpNet::new(unspecified(address), 0)
+            .map(|to| NewRoute { to, dev: index, gateway: Some(gateway), source: None })
+            .map(|default| route::add(&default, Existing::Refuse)),
+    );
+    requests
+}
+
+/// `0.0.0.0` or `::`.
+pub(crate) fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The pod's sysctls for IPv6, for its end alone: other networks of the pod keep theirs. The end is
+/// still down, so nothing happens before they count.
+pub(crate) const POD_SYSCTLS_V6: &[(&str, &str)] =
+    &[("disable_ipv6", "0"), ("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0")];
+
+fn settle_sysctls(pod: &Pod, wiring: &Wiring<'_>, end: &HostEnd) -> Result<(), WiringError> {
+    if !wiring.addresses.iter().any(IpAddr::is_ipv6) {
+        return Ok(());
+    }
+    // A pod must not be able to tell the host of routers, whatever the host's defaults say.
+    for (key, want) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        sysctl::ensure(&format!("net/ipv6/conf/{}/{key}", end.name), want)?;
+    }
+    let name = wiring.attachment.if_name.as_str();
+    pod.inside(|| {
+        for (key, want) in POD_SYSCTLS_V6 {
+            sysctl::ensure(&format!("net/ipv6/conf/{name}/{key}"), want)?;
+        }
+        Ok(())
+    })?
+}
+
+/// All answers, or the first refusal; of the objects, the last.
+fn succeed(answers: Vec<Answer>) -> Result<Option<Link>, WiringError> {
+    let mut last = None;
+    for answer in answers {
+        last = answer.ok()?;
+    }
+    Ok(Link::of(last))
+}
+
+/// The same for routes and neighbours of the host, with refusals in our terms.
+fn host_side(answers: Vec<Answer>, wiring: &Wiring<'_>) -> Result<Option<Link>, WiringError> {
+    let mut answers = answers.into_iter();
+    for address in wiring.addresses {
+        if let Some(added) = answers.next() {
+            let source = wiring.uplink.source_for(*address, wiring.node_addresses);
+            match (added.code(), source) {
+                (nix::libc::EEXIST, _) => return Err(WiringError::AddressInUse { address: *address }),
+                (nix::libc::EINVAL, Some(address)) => {
+                    return Err(WiringError::NodeAddressMissing { address });
+                }
+                _ => added.ok()?,
+            };
+        }
+        if let Some(neighbour) = answers.next() {
+            neighbour.ok()?;
+        }
+    }
+    succeed(answers.collect())
+}
+
+fn same_mac(link: Option<Link>, want: Mac) -> Result<Mac, WiringError> {
+    let (interface, found) = link.map_or_else(Default::default, |link| (link.name, link.mac));
+    if found == Some(want) {
+        return Ok(want);
+    }
+    let found = found.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+    Err(WiringError::MacChanged { interface, want: want.to_string(), found })
 }
 
 /// Puts back what disappears from the host's side of a wired pod (routes, neighbours, proxies);
-/// returns what was missing, in words. For the agent.
+/// returns what was missing, in words. For the agent. Never touches an end that is not this
+/// attachment's, nor an address that leads elsewhere by now.
 ///
 /// # Errors
-/// When the host end is gone or the kernel refuses.
+/// When the host end is gone (ENODEV) or the kernel refuses.
 pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, WiringError> {
-    let _ = (host, wiring);
-    Ok(Vec::new())
+    wiring.validate()?;
+    let end = HostEnd::of(wiring.attachment);
+    let link = link::by_name(&mut host.netlink, &end.name)?.filter(|link| link.alias == end.alias);
+    let Some(link) = link else {
+        return Err(WiringError::Netlink {
+            what: format!("looking for the host end {} of {}", end.name, wiring.attachment),
+            errno: crate::wiring::error::Errno { code: nix::libc::ENODEV, reason: None },
+        });
+    };
+    let mut questions = Vec::new();
+    for address in wiring.addresses {
+        questions.push(route::lookup(*address));
+        questions.push(neighbour::get(link.index, *address));
+        questions.push(neighbour::get_proxy(wiring.uplink.index, *address));
+    }
+    let mut answers = host.netlink.batch(questions)?.into_iter();
+    let (mut repairs, mut missing) = (Vec::new(), Vec::new());
+    if !link.up {
+        missing.push(format!("{} was down", end.name));
+        repairs.push(link::set_admin(link.index, Admin::Up));
+    }
+    for address in wiring.addresses {
+        let found = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
+        let found = route::Route::of(found).filter(|route| route.to.prefix_len() == host_length(*address));
+        match found {
+            Some(route) if route.dev == Some(link.index) => {}
+            Some(_) => return Err(WiringError::AddressInUse { address: *address }),
+            None => {
+                missing.push(format!("the route to {address} was missing"));
+                repairs.push(route::add(&wiring.host_route(link.index, *address), Existing::Replace));
+            }
+        }
+        let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENOENT])).transpose()?.flatten();
+        if neighbour::permanent_mac(found).is_none() {
+            missing.push(format!("the neighbour {address} was missing"));
+            repairs.push(neighbour::permanent(link.index, *address, end.pod_mac));
+        }
+        if answers.next().is_some_and(|answer| answer.code() != 0) {
+            missing.push(format!("{} did not answer for {address}", wiring.uplink.name));
+            repairs.push(neighbour::proxy(wiring.uplink.index, *address));
+        }
+    }
+    if !repairs.is_empty() {
+        succeed(host.netlink.batch(repairs)?)?;
+    }
+    Ok(missing)
 }
