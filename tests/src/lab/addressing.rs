@@ -23,7 +23,7 @@ const V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 240, 0, 0), 16);
 const V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 0), 64);
 
 impl Addressing {
-    /// The subnet 10.240.0.0/16, fd00:10::/64, or both.
+    /// The subnet `10.240.0.0/16`, `fd00:10::/64`, or both.
     #[must_use]
     pub fn new(families: Families) -> Self {
         Self { v4: (families != Families::V6).then_some(V4), v6: (families != Families::V4).then_some(V6) }

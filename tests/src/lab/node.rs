@@ -220,10 +220,17 @@ impl Node {
         })
     }
 
-    /// `cni-shim` with these words, by hand on the node; fails where it fails.
-    pub fn shim(&self, words: &[&str]) -> Result<String> {
+    /// `cni-shim` by hand on the node.
+    #[must_use]
+    pub fn shim_command(&self, words: &[&str]) -> Command {
         let mut command = self.machine.enter("cni-shim");
-        run(command.args(words).args(["--config", NETCONF]))
+        command.args(words).args(["--config", NETCONF]);
+        command
+    }
+
+    /// What `cni-shim` by hand prints; fails where it fails.
+    pub fn shim(&self, words: &[&str]) -> Result<String> {
+        run(&mut self.shim_command(words))
             .with_context(|| format!("cni-shim {} on {}", words.join(" "), self.name()))
     }
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr},
-    process::Child,
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -95,11 +95,17 @@ impl Server {
         self.signal(Signal::Continue)
     }
 
-    /// What `ipamctl` on the same machine prints; fails where it fails, with what it says.
-    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+    /// `ipamctl` on the same machine.
+    #[must_use]
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
         let mut command = self.machine.enter("ipamctl");
         command.env("IPAM_SERVER", &self.url).args(args);
-        run(&mut command).with_context(|| format!("ipamctl {}", args.join(" ")))
+        command
+    }
+
+    /// What `ipamctl` on the same machine prints; fails where it fails, with what it says.
+    pub fn ctl(&self, args: &[&str]) -> Result<String> {
+        run(&mut self.ctl_command(args)).with_context(|| format!("ipamctl {}", args.join(" ")))
     }
 
     /// The same as a value, by `-o json`.

@@ -225,8 +225,8 @@ pub(crate) fn free_again(story: &mut Story, lab: &Lab) -> Result<()> {
     story.claim("deleted nodes gave their blocks back at once", "no wait", nodes.items.is_empty())?;
     story.ctl(lab, "pool delete workers")?;
     story.ctl(lab, "reservation delete prod/nodes/vms")?;
-    story.ctl(lab, "subnet extents prod/nodes")?;
-    let extents: Listing<ExtentInfo> = lab.server.ctl_json(&["subnet", "extents", "prod/nodes"])?;
+    story.ctl(lab, "subnet map prod/nodes")?;
+    let extents: Listing<ExtentInfo> = lab.server.ctl_json(&["subnet", "map", "prod/nodes"])?;
     let taken: Vec<_> = extents.items.iter().filter(|one| one.kind != ExtentKind::Free).collect();
     let platform = taken.iter().all(|one| one.kind == ExtentKind::Reserved);
     let size: u64 = taken.iter().map(|one| one.size).sum();

@@ -1,9 +1,10 @@
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::{
     io::{self, Write},
+    process::{Command, Output},
     time::{Duration, Instant},
 };
-use vnet_tests::lab::{Lab, Node};
+use vnet_tests::lab::{Lab, Node, run_full};
 
 /// A story told on standard output, and the claims it makes on its way.
 #[derive(Debug)]
@@ -43,15 +44,14 @@ impl Story {
     /// Runs `ipamctl` on the management VM and shows what was typed and what came.
     pub(crate) fn ctl(&self, lab: &Lab, typed: &str) -> Result<String> {
         self.say(&format!("\nmanagement$ ipamctl {typed}"))?;
-        let printed = lab.ctl(&words(typed))?;
-        self.indented(&printed)?;
-        Ok(printed)
+        self.shown(&mut lab.server.ctl_command(&words(typed)))
     }
 
     /// Runs `cni-shim` by hand on a node and shows what was typed and what came.
     pub(crate) fn shim(&self, node: &Node, typed: &str) -> Result<()> {
         self.say(&format!("\n{}$ cni-shim {typed}", node.name()))?;
-        self.indented(&node.shim(&words(typed))?)
+        self.shown(&mut node.shim_command(&words(typed)))?;
+        Ok(())
     }
 
     /// Something that is now shown to hold, or not to.
@@ -82,11 +82,15 @@ impl Story {
         self.claims.iter().all(|claim| claim.holds)
     }
 
-    fn indented(&self, printed: &str) -> Result<()> {
-        for line in printed.lines() {
+    /// Shows what a command prints, what it says to people first.
+    fn shown(&self, command: &mut Command) -> Result<String> {
+        let Output { status, stdout, stderr } = run_full(command)?;
+        let said = [stderr, stdout].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        for line in said.lines() {
             self.say(&format!("  {line}"))?;
         }
-        Ok(())
+        ensure!(status.success(), "the last command failed, {status}");
+        Ok(said)
     }
 }
 
