@@ -89,9 +89,9 @@ pub struct Shortage {
     pub have: u64,
     /// Size of the largest free extent.
     pub largest_free: u64,
-    /// Most `nodes`, with their surge on top, that the pool could have, blocks it
-    /// has already included; where subnets have numbers, with those lowered to what
-    /// fits. 0 also where not even the surge fits.
+    /// Most `nodes`, with their surge on top, that the pool could have, blocks it has
+    /// already included; what subnets lack of their numbers is not made up for
+    /// elsewhere. 0 also where not even the surge fits.
     pub nodes_that_fit: u64,
     /// The subnets that are short of the pool's number for them, and if
     /// the rest cannot be spread, all it is spread over. Here `nodes_that_fit`
@@ -324,7 +324,7 @@ fn shortage(subnets: &Supplies, pool: &PoolDemand, targets: &Targets) -> Shortag
         let add = target.must_add + ideal;
         let short = room < target.must_add;
         exhausted |= pieces < target.must_add;
-        in_reach += target.kept + if target.spreads { room } else { room.min(target.must_add) };
+        in_reach += target.kept + room.min(target.must_add);
         if target.spreads {
             spread_room += room.saturating_sub(target.must_add);
             pieces_room += pieces.saturating_sub(target.must_add);
@@ -339,6 +339,7 @@ fn shortage(subnets: &Supplies, pool: &PoolDemand, targets: &Targets) -> Shortag
         found.push((position, short, target.spreads, line));
     }
     let spread_short = spread_room < targets.spread;
+    in_reach += spread_room.min(targets.spread);
     exhausted |= spread_short && pieces_room < targets.spread;
     let subnets: Vec<SubnetShortage> = found
         .into_iter()
@@ -367,3 +368,6 @@ fn most_nodes(pool: &PoolDemand, blocks: u64) -> u64 {
     }
     low
 }
+
+#[cfg(test)]
+mod tests;
