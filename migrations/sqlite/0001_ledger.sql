@@ -118,6 +118,7 @@ CREATE TABLE block (
 );
 CREATE INDEX block_unclaimed ON block (pool, subnet) WHERE node IS NULL;
 CREATE INDEX block_by_pool ON block (pool);
+CREATE INDEX block_by_subnet ON block (subnet, node);
 
 -- The tiles of every subnet, chained: a tile's next is the first of another, up to the end row.
 CREATE TABLE extent (

@@ -1,3 +1,8 @@
+mod leave;
+mod row;
+
+pub(super) use leave::free_node;
+
 use super::{Change, Departure, Page, Result, Store, Versioned, VmState, Written};
 use ipam_api::{
     names::{NodeName, PoolName},
@@ -40,12 +45,14 @@ impl Store {
     }
 }
 
-/// Ends a node's claim and gives its block and own addresses back.
-pub(super) async fn free_node(tx: &mut super::db::Tx, node: i64, now: jiff::Timestamp) -> Result<()> {
-    todo!()
-}
-
 /// A node as the API shows it.
-pub(super) async fn node_view(tx: &mut super::db::Tx, name: &NodeName, now: jiff::Timestamp) -> Result<Option<Node>> {
-    todo!()
+pub(super) async fn node_view(
+    tx: &mut super::db::Tx,
+    name: &NodeName,
+    now: jiff::Timestamp,
+) -> Result<Option<Node>> {
+    match row::find(tx, name).await? {
+        Some(row) => Ok(Some(row::view(tx, &row, now.as_millisecond()).await?.value)),
+        None => Ok(None),
+    }
 }

@@ -1,0 +1,208 @@
+//! Nodes as the database has them, and as the API shows them.
+
+use super::super::{
+    Result, Versioned,
+    db::{Tx, args},
+    mutation::{corrupt, stored, timestamp},
+    subnets, tiling,
+};
+use ipam_api::{
+    line::{Line, Offset},
+    names::NodeName,
+    quantity::{MaxPods, RestSeconds},
+    wire::{
+        Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Network, Node, NodeState, Range, RestingAddress,
+    },
+};
+use ipnet::IpNet;
+use std::{collections::HashMap, net::IpAddr};
+
+macro_rules! select_node {
+    ($rest:literal) => {
+        concat!(
+            "SELECT n.id, n.name, n.pool, n.subnet, n.own4, n.own6, n.uid, n.mac, n.allocator, n.state,
+                 n.deletion, n.claim, n.boot_id, n.boot_seq, n.last_contact, n.claimed_at, n.version,
+                 p.name AS pool_name, p.max_pods, p.rest_seconds,
+                 v.name AS vnet_name, v.address_space,
+                 s.name AS subnet_name, s.cidr4, s.cidr6, s.gateway4, s.gateway6,
+                 b.id AS block, b.version AS block_version,
+                 (SELECT COUNT(*) FROM allocation AS a WHERE a.block = b.id) AS allocations
+             FROM node AS n
+             JOIN pool AS p ON p.id = n.pool
+             JOIN subnet AS s ON s.id = n.subnet
+             JOIN vnet AS v ON v.id = s.vnet
+             JOIN block AS b ON b.node = n.id ",
+            $rest
+        )
+    };
+}
+
+const BY_NAME: &str = select_node!("WHERE n.name = $1");
+pub(super) const BY_ID: &str = select_node!("WHERE n.id = $1");
+pub(super) const PAGE: &str = select_node!("WHERE n.name > $1 ORDER BY n.name LIMIT $2");
+pub(super) const PAGE_OF_POOL: &str =
+    select_node!("WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2");
+
+const RANGES: &str = "SELECT b.node, e.first, e.next
+    FROM json_each($1) AS wanted
+    JOIN block AS b ON b.node = wanted.value
+    JOIN extent AS e ON e.block = b.id
+    ORDER BY e.first";
+
+const RESTING: &str = "SELECT b.node, a.at_offset, a.since
+    FROM json_each($1) AS wanted
+    JOIN block AS b ON b.node = wanted.value
+    JOIN pool AS p ON p.id = b.pool
+    JOIN extent AS e ON e.block = b.id
+    JOIN allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
+    WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
+    ORDER BY a.at_offset";
+
+/// A node with what its answer needs of its pool, subnet and block.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct NodeRow {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) pool: i64,
+    pub(super) subnet: i64,
+    pub(super) own4: Option<i64>,
+    pub(super) own6: Option<i64>,
+    pub(super) uid: Option<String>,
+    pub(super) mac: Option<String>,
+    allocator: String,
+    pub(super) state: String,
+    pub(super) deletion: Option<String>,
+    pub(super) claim: i64,
+    boot_id: Option<String>,
+    boot_seq: i64,
+    last_contact: Option<i64>,
+    claimed_at: i64,
+    pub(super) version: i64,
+    pub(super) pool_name: String,
+    max_pods: i64,
+    rest_seconds: i64,
+    vnet_name: String,
+    address_space: String,
+    subnet_name: String,
+    cidr4: Option<String>,
+    cidr6: Option<String>,
+    gateway4: Option<String>,
+    gateway6: Option<String>,
+    pub(super) block: i64,
+    block_version: i64,
+    pub(super) allocations: i64,
+}
+
+impl NodeRow {
+    pub(super) fn line(&self) -> Result<Line> {
+        subnets::line(self.cidr4.as_deref(), self.cidr6.as_deref())
+    }
+
+    pub(super) fn subnet_path(&self) -> String {
+        format!("{}/{}", self.vnet_name, self.subnet_name)
+    }
+
+    pub(super) fn allocator(&self) -> Result<Allocator> {
+        match self.allocator.as_str() {
+            "node" => Ok(Allocator::Node),
+            "service" => Ok(Allocator::Service),
+            other => Err(corrupt(format!("allocator {other}"))),
+        }
+    }
+
+    pub(super) fn state(&self) -> Result<NodeState> {
+        match self.state.as_str() {
+            "planned" => Ok(NodeState::Planned),
+            "active" => Ok(NodeState::Active),
+            "deleting" => Ok(NodeState::Deleting),
+            other => Err(corrupt(format!("node state {other}"))),
+        }
+    }
+
+    /// Its own addresses, v4 first.
+    pub(super) fn addresses(&self) -> Result<Vec<IpAddr>> {
+        let line = self.line()?;
+        let v4 = self.own4.and_then(|own| line.v4_at(Offset(own.cast_unsigned()))).map(IpAddr::V4);
+        let v6 = self.own6.and_then(|own| line.v6_at(Offset(own.cast_unsigned()))).map(IpAddr::V6);
+        Ok(v4.into_iter().chain(v6).collect())
+    }
+
+    fn view(&self, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
+        let line = self.line()?;
+        let nowhere = || corrupt(format!("block of node {} leaves its subnet", self.name));
+        let ranges = parts.ranges.get(&self.id).into_iter().flatten().map(|&(first, next)| {
+            Range::of(line, tiling::extent(first, next)?).ok_or_else(nowhere)
+        });
+        let resting = parts.resting.get(&self.id).into_iter().flatten().map(|&(at, since)| {
+            let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
+            Ok(RestingAddress { address, age_seconds: (now - since).max(0).cast_unsigned() / 1000 })
+        });
+        let address_space: Vec<IpNet> = serde_json::from_str(&self.address_space).map_err(corrupt)?;
+        let gateways = [&self.gateway4, &self.gateway6].into_iter().flatten();
+        let boot = (self.boot_seq > 0).then(|| Boot {
+            id: self.boot_id.clone().unwrap_or_default(),
+            seq: BootSeq(self.boot_seq.cast_unsigned()),
+        });
+        let value = Node {
+            name: stored(&self.name)?,
+            pool: stored(&self.pool_name)?,
+            subnet: stored(&self.subnet_path())?,
+            addresses: self.addresses()?,
+            mac: self.mac.clone(),
+            uid: self.uid.clone(),
+            claim: Claim(self.claim.cast_unsigned()),
+            block: Block {
+                version: BlockVersion(self.block_version.cast_unsigned()),
+                ranges: ranges.collect::<Result<_>>()?,
+            },
+            network: Network {
+                cidrs: line.cidrs(),
+                gateways: gateways.map(|text| stored(text)).collect::<Result<_>>()?,
+                address_space,
+            },
+            max_pods: MaxPods::try_from(self.max_pods.cast_unsigned()).map_err(corrupt)?,
+            rest_seconds: RestSeconds::try_from(self.rest_seconds.cast_unsigned()).map_err(corrupt)?,
+            allocator: self.allocator()?,
+            boot,
+            state: self.state()?,
+            deletion: self.deletion.clone(),
+            resting: resting.collect::<Result<_>>()?,
+            allocations: self.allocations.cast_unsigned(),
+            last_contact: self.last_contact.map(timestamp).transpose()?,
+            claimed_at: timestamp(self.claimed_at)?,
+        };
+        Ok(Versioned { value, version: self.version.cast_unsigned() })
+    }
+}
+
+/// What hangs on nodes, by their row ids.
+#[derive(Debug, Default)]
+struct Parts {
+    ranges: HashMap<i64, Vec<(i64, i64)>>,
+    resting: HashMap<i64, Vec<(i64, i64)>>,
+}
+
+/// Nodes as the API shows them, in the order of their rows.
+pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec<Versioned<Node>>> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let ids = tiling::json(&ids)?;
+    let mut parts = Parts::default();
+    for (node, first, next) in tx.fetch_all::<(i64, i64, i64)>(RANGES, args![ids.clone()]).await? {
+        parts.ranges.entry(node).or_default().push((first, next));
+    }
+    for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids, now]).await? {
+        parts.resting.entry(node).or_default().push((at, since));
+    }
+    rows.iter().map(|row| row.view(&parts, now)).collect()
+}
+
+/// One node as the API shows it.
+pub(super) async fn view(tx: &mut Tx, row: &NodeRow, now: i64) -> Result<Versioned<Node>> {
+    let views = views(tx, std::slice::from_ref(row), now).await?;
+    views.into_iter().next().ok_or_else(|| corrupt("a node without a view"))
+}
+
+/// The node of this name, if there is one.
+pub(super) async fn find(tx: &mut Tx, name: &NodeName) -> Result<Option<NodeRow>> {
+    tx.fetch_optional(BY_NAME, args![name.as_str()]).await
+}

@@ -1,0 +1,206 @@
+//! Pools as the database has them, and as the API shows them.
+
+use super::super::{
+    Kind, Result, StoreError, Versioned,
+    db::{Tx, args},
+    mutation::{corrupt, stored, timestamp},
+    tiling,
+};
+use ipam_api::{
+    names::PoolName,
+    planning::{BlockShape, Quota},
+    quantity::{Headroom, MaxPods, NodeCount, RestSeconds, Surge},
+    wire::{Alignment, Contiguity, NodeAddress, Pool, PoolSpec, PoolStatus, PoolSubnet},
+};
+use std::collections::HashMap;
+
+macro_rules! select_pool {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.name, p.max_pods, p.nodes, p.surge, p.headroom, p.alignment, p.contiguous,
+                 p.node_address, p.rest_seconds, p.version, p.created_at,
+                 (SELECT COUNT(*) FROM block AS b WHERE b.pool = p.id) AS blocks,
+                 (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id) AS claimed,
+                 (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id AND n.state = 'deleting') AS deleting
+             FROM pool AS p ",
+            $rest
+        )
+    };
+}
+
+const BY_NAME: &str = select_pool!("WHERE p.name = $1");
+const BY_ID: &str = select_pool!("WHERE p.id = $1");
+const ALL: &str = select_pool!("ORDER BY p.name");
+pub(super) const PAGE: &str = select_pool!("WHERE p.name > $1 ORDER BY p.name LIMIT $2");
+
+const SHARES: &str = "SELECT ps.pool, ps.subnet, v.name, s.name, ps.nodes
+    FROM json_each($1) AS wanted
+    JOIN pool_subnet AS ps ON ps.pool = wanted.value
+    JOIN subnet AS s ON s.id = ps.subnet
+    JOIN vnet AS v ON v.id = s.vnet
+    ORDER BY ps.pool, ps.position";
+
+/// A pool without its subnets.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct PoolRow {
+    id: i64,
+    name: String,
+    max_pods: i64,
+    nodes: i64,
+    surge: String,
+    headroom: i64,
+    alignment: String,
+    contiguous: String,
+    node_address: String,
+    rest_seconds: i64,
+    version: i64,
+    created_at: i64,
+    blocks: i64,
+    claimed: i64,
+    deleting: i64,
+}
+
+/// A subnet of a pool.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Member {
+    pub(in crate::store) subnet: i64,
+    pub(in crate::store) asked: PoolSubnet,
+}
+
+impl Member {
+    pub(in crate::store) fn quota(&self) -> Quota {
+        self.asked.nodes.map_or(Quota::Spread, Quota::Exactly)
+    }
+}
+
+/// A pool as it is.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct StoredPool {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) name: PoolName,
+    pub(in crate::store) spec: PoolSpec,
+    /// In the order of `spec.subnets`.
+    pub(in crate::store) members: Vec<Member>,
+    pub(in crate::store) version: i64,
+    pub(in crate::store) blocks: u64,
+    pub(in crate::store) claimed: u64,
+    pub(in crate::store) deleting: u64,
+    created_at: i64,
+}
+
+/// The shape of a pool's blocks.
+pub(in crate::store) fn shape(spec: &PoolSpec) -> BlockShape {
+    BlockShape::new(spec.max_pods, spec.headroom, spec.alignment, spec.contiguous)
+}
+
+impl StoredPool {
+    /// Blocks it plans: nodes and surge.
+    pub(in crate::store) fn wanted(&self) -> u64 {
+        self.spec.nodes.get() + self.spec.surge.of(self.spec.nodes)
+    }
+
+    pub(in crate::store) fn over_by(&self) -> u64 {
+        self.claimed.saturating_sub(self.wanted())
+    }
+
+    pub(super) fn view(self) -> Result<Versioned<Pool>> {
+        let status = PoolStatus {
+            block_size: shape(&self.spec).size(),
+            blocks: self.blocks,
+            claimed: self.claimed,
+            deleting: self.deleting,
+            over_by: self.over_by(),
+        };
+        let version = self.version.cast_unsigned();
+        let created_at = timestamp(self.created_at)?;
+        Ok(Versioned { value: Pool { name: self.name, spec: self.spec, status, created_at }, version })
+    }
+
+    fn new(row: PoolRow, members: Vec<Member>) -> Result<Self> {
+        let spec = PoolSpec {
+            subnets: members.iter().map(|member| member.asked.clone()).collect(),
+            max_pods: MaxPods::try_from(row.max_pods.cast_unsigned()).map_err(corrupt)?,
+            nodes: NodeCount::try_from(row.nodes.cast_unsigned()).map_err(corrupt)?,
+            surge: stored::<Surge>(&row.surge)?,
+            headroom: Headroom::try_from(row.headroom.cast_unsigned()).map_err(corrupt)?,
+            alignment: match row.alignment.as_str() {
+                "exact" => Alignment::Exact,
+                "prefix" => Alignment::Prefix,
+                other => return Err(corrupt(format!("alignment {other}"))),
+            },
+            contiguous: match row.contiguous.as_str() {
+                "preferred" => Contiguity::Preferred,
+                "required" => Contiguity::Required,
+                other => return Err(corrupt(format!("contiguous {other}"))),
+            },
+            node_address: match row.node_address.as_str() {
+                "external" => NodeAddress::External,
+                "assigned" => NodeAddress::Assigned,
+                other => return Err(corrupt(format!("node_address {other}"))),
+            },
+            rest_seconds: RestSeconds::try_from(row.rest_seconds.cast_unsigned()).map_err(corrupt)?,
+        };
+        Ok(Self {
+            id: row.id,
+            name: stored(&row.name)?,
+            spec,
+            members,
+            version: row.version,
+            blocks: row.blocks.cast_unsigned(),
+            claimed: row.claimed.cast_unsigned(),
+            deleting: row.deleting.cast_unsigned(),
+            created_at: row.created_at,
+        })
+    }
+}
+
+async fn with_members(tx: &mut Tx, rows: Vec<PoolRow>) -> Result<Vec<StoredPool>> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let mut members: HashMap<i64, Vec<Member>> = HashMap::new();
+    let found: Vec<(i64, i64, String, String, Option<i64>)> =
+        tx.fetch_all(SHARES, args![tiling::json(&ids)?]).await?;
+    for (pool, subnet, vnet, name, nodes) in found {
+        let nodes = nodes.map(|nodes| NodeCount::try_from(nodes.cast_unsigned())).transpose().map_err(corrupt)?;
+        let asked = PoolSubnet { subnet: stored(&format!("{vnet}/{name}"))?, nodes };
+        members.entry(pool).or_default().push(Member { subnet, asked });
+    }
+    rows.into_iter()
+        .map(|row| {
+            let members = members.remove(&row.id).unwrap_or_default();
+            StoredPool::new(row, members)
+        })
+        .collect()
+}
+
+async fn one(tx: &mut Tx, row: Option<PoolRow>) -> Result<Option<StoredPool>> {
+    Ok(with_members(tx, row.into_iter().collect()).await?.into_iter().next())
+}
+
+/// The pool of this name, if there is one.
+pub(in crate::store) async fn find(tx: &mut Tx, name: &PoolName) -> Result<Option<StoredPool>> {
+    let row = tx.fetch_optional(BY_NAME, args![name.as_str()]).await?;
+    one(tx, row).await
+}
+
+/// The pool of this name.
+pub(in crate::store) async fn get(tx: &mut Tx, name: &PoolName) -> Result<StoredPool> {
+    find(tx, name).await?.ok_or_else(|| StoreError::NotFound(Kind::Pool, name.to_string()))
+}
+
+/// The pool of this row id.
+pub(in crate::store) async fn by_id(tx: &mut Tx, id: i64) -> Result<StoredPool> {
+    let row = tx.fetch_one(BY_ID, args![id]).await?;
+    one(tx, Some(row)).await?.ok_or_else(|| corrupt(format!("pool {id} is gone")))
+}
+
+/// All pools by name.
+pub(in crate::store) async fn all(tx: &mut Tx) -> Result<Vec<StoredPool>> {
+    let rows = tx.fetch_all(ALL, args![]).await?;
+    with_members(tx, rows).await
+}
+
+/// The pools that follow a name.
+pub(super) async fn after(tx: &mut Tx, name: String, limit: i64) -> Result<Vec<StoredPool>> {
+    let rows = tx.fetch_all(PAGE, args![name, limit]).await?;
+    with_members(tx, rows).await
+}
