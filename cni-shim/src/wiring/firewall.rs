@@ -55,9 +55,9 @@ impl Chain {
 
     fn script(&self) -> String {
         let (name, mark) = (&self.name, self.mark());
-        // The empty declaration makes the deletion valid on a first run; all of it is one transaction.
+        // Adding it first makes the deletion valid on a first run; all of it is one transaction.
         let mut text = format!(
-            "table inet {TABLE} {{ chain {name} {{ }} }}\ndelete chain inet {TABLE} {name}\n\
+            "add table inet {TABLE}\nadd chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n\
              table inet {TABLE} {{\n chain {name} {{\n  {}\n",
             self.hook
         );

@@ -6,7 +6,7 @@ use crate::wiring::{
     check::check,
     host::Preparation,
     survey::{remove_proxies, survey},
-    testing::{Lab, Ns, attachment, ips, node_addresses, wiring},
+    testing::{Lab, attachment, ips, node_addresses, wiring},
     transparent::{Unwiring, reassert, unwire},
     uplink,
 };
