@@ -159,7 +159,7 @@ fn outside(
         let route = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
         match Route::of(route).filter(|route| route.to.prefix_len() == host_length(*address)) {
             Some(route) if route.dev == Some(link.index) => {
-                let want = uplink.source_for(*address, wiring.node_addresses);
+                let want = wiring.source_for(*address);
                 if want.is_some() && route.source != want {
                     findings.add(format!("the host's route to {address} has lost its source address"));
                 }

@@ -79,6 +79,12 @@ pub enum WiringError {
         /// What was given.
         given: Vec<IpAddr>,
     },
+    /// IPv6 needs packets of 1,280 bytes.
+    #[error("an MTU of {mtu} is too small for IPv6; set `mtu` to at least 1280, or the uplink's")]
+    MtuTooSmall {
+        /// The MTU asked for, in bytes.
+        mtu: u32,
+    },
     /// Somebody else on this host has a route to the address.
     #[error("the host already has a route to {address}; another attachment or interface uses it")]
     AddressInUse {

@@ -34,7 +34,9 @@ impl HostEnd {
         let digest = digest(attachment);
         let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         let mut alias = attachment.to_string();
-        alias.truncate(LONGEST_ALIAS);
+        while alias.len() > LONGEST_ALIAS {
+            alias.pop();
+        }
         Self {
             name: format!("{PREFIX}{}", &hex[..11]),
             alias,
@@ -145,5 +147,9 @@ mod tests {
         let long = "x".repeat(200);
         let end = HostEnd::of(&attachment(&long, &long, "eth0"));
         assert_eq!(end.alias.len(), 255);
+        for edge in 180..200 {
+            let end = HostEnd::of(&attachment(&long, &"x".repeat(edge - 155), "éééé"));
+            assert!(end.alias.len() <= 255, "an interface name may be cut inside a letter");
+        }
     }
 }

@@ -125,12 +125,6 @@ pub(crate) fn add(route: &NewRoute, existing: Existing) -> Request {
     )
 }
 
-/// Deletes a route of the main table, only where it goes through `route.dev`; ESRCH when there is none.
-pub(crate) fn delete(route: &NewRoute) -> Request {
-    let what = format!("deleting the route to {}", route.to);
-    Request::new(RouteNetlinkMessage::DelRoute(message(route)), 0, what)
-}
-
 /// Asks which route the host takes to an address: the table's entry, not what follows from it.
 pub(crate) fn lookup(address: IpAddr) -> Request {
     let mut message = RouteMessage::default();

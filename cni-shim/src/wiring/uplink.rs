@@ -19,15 +19,6 @@ pub struct Uplink {
     pub addresses: Vec<IpAddr>,
 }
 
-impl Uplink {
-    /// The source that the host uses towards a pod's address: of the node's own addresses the one of
-    /// the same family.
-    #[must_use]
-    pub fn source_for(&self, pod: IpAddr, node: &[IpAddr]) -> Option<IpAddr> {
-        node.iter().copied().find(|address| address.is_ipv4() == pod.is_ipv4())
-    }
-}
-
 /// The uplink: by name, else the interface of the default route with the lowest metric (IPv4 before
 /// IPv6).
 ///

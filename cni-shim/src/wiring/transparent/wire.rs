@@ -27,6 +27,9 @@ pub struct Wiring<'a> {
     pub mtu: u32,
 }
 
+/// Below this the kernel takes IPv6 off an interface (RFC 8200, section 5).
+const IPV6_MIN_MTU: u32 = 1280;
+
 impl Wiring<'_> {
     /// MTU that both ends get, in bytes.
     #[must_use]
@@ -36,14 +39,24 @@ impl Wiring<'_> {
 
     /// The host's route to one of the addresses, through the host end.
     pub(crate) fn host_route(&self, dev: u32, address: IpAddr) -> NewRoute {
-        let source = self.uplink.source_for(address, self.node_addresses);
+        let source = self.source_for(address);
         NewRoute { to: IpNet::from(address), dev, gateway: None, source }
+    }
+
+    /// The host's source towards one of the pod's addresses: the node's own of the same family.
+    #[must_use]
+    pub fn source_for(&self, pod: IpAddr) -> Option<IpAddr> {
+        self.node_addresses.iter().copied().find(|address| address.is_ipv4() == pod.is_ipv4())
     }
 
     fn validate(&self) -> Result<(), WiringError> {
         let of_family = |v4| self.addresses.iter().filter(|address| address.is_ipv4() == v4).count();
         if self.addresses.is_empty() || of_family(true) > 1 || of_family(false) > 1 {
             return Err(WiringError::Addresses { given: self.addresses.to_vec() });
+        }
+        let mtu = self.effective_mtu();
+        if of_family(false) > 0 && mtu < IPV6_MIN_MTU {
+            return Err(WiringError::MtuTooSmall { mtu });
         }
         Ok(())
     }
@@ -224,9 +237,9 @@ fn finish(
     let index = pair.host.index;
     // The alias first: it is how a crashed ADD is found again.
     succeed(host.netlink.batch(vec![link::set_alias(index, &end.alias)])?)?;
-    settle_sysctls(pod, wiring, end)?;
+    settle_pod(pod, wiring)?;
     let mut requests = Vec::new();
-    if wiring.addresses.iter().any(IpAddr::is_ipv6) {
+    if settle_host_end(wiring, end)? {
         // The host end needs no address at all; and pods could not send from theirs of this kind.
         requests.push(link::without_link_local(index));
     }
@@ -290,13 +303,9 @@ pub(crate) fn unspecified(address: IpAddr) -> IpAddr {
 pub(crate) const POD_SYSCTLS_V6: &[(&str, &str)] =
     &[("disable_ipv6", "0"), ("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0")];
 
-fn settle_sysctls(pod: &Pod, wiring: &Wiring<'_>, end: &HostEnd) -> Result<(), WiringError> {
+fn settle_pod(pod: &Pod, wiring: &Wiring<'_>) -> Result<(), WiringError> {
     if !wiring.addresses.iter().any(IpAddr::is_ipv6) {
         return Ok(());
-    }
-    // A pod must not be able to tell the host of routers, whatever the host's defaults say.
-    for (key, want) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
-        sysctl::ensure(&format!("net/ipv6/conf/{}/{key}", end.name), want)?;
     }
     let name = wiring.attachment.if_name.as_str();
     pod.inside(|| {
@@ -305,6 +314,19 @@ fn settle_sysctls(pod: &Pod, wiring: &Wiring<'_>, end: &HostEnd) -> Result<(), W
         }
         Ok(())
     })?
+}
+
+/// The same for the host's end; returns whether it has IPv6 at all. A pod must not be able to tell
+/// the host of routers, whatever the host's defaults say.
+fn settle_host_end(wiring: &Wiring<'_>, end: &HostEnd) -> Result<bool, WiringError> {
+    let key = |name: &str| format!("net/ipv6/conf/{}/{name}", end.name);
+    if wiring.addresses.iter().any(IpAddr::is_ipv6) {
+        sysctl::ensure(&key("disable_ipv6"), "0")?;
+    } else if sysctl::read(&key("accept_ra"))?.is_none() {
+        return Ok(false);
+    }
+    sysctl::ensure(&key("accept_ra"), "0")?;
+    Ok(true)
 }
 
 /// All answers, or the first refusal; of the objects, the last.
@@ -321,7 +343,7 @@ fn host_side(answers: Vec<Answer>, wiring: &Wiring<'_>) -> Result<Option<Link>, 
     let mut answers = answers.into_iter();
     for address in wiring.addresses {
         if let Some(added) = answers.next() {
-            let source = wiring.uplink.source_for(*address, wiring.node_addresses);
+            let source = wiring.source_for(*address);
             match (added.code(), source) {
                 (nix::libc::EEXIST, _) => return Err(WiringError::AddressInUse { address: *address }),
                 (nix::libc::EINVAL, Some(address)) => {
