@@ -105,7 +105,7 @@ pub(crate) struct End<'a> {
     pub(crate) mac: Mac,
 }
 
-/// Makes a pair, the pod's end already in the namespace of `netns`. Both ends stay down: with IFF_UP
+/// Makes a pair, the pod's end already in the namespace of `netns`. Both ends stay down: with `IFF_UP`
 /// in this request the kernel refuses (ENOTCONN, the peer is not up yet).
 pub(crate) fn create_pair(host: &End<'_>, pod: &End<'_>, netns: RawFd, mtu: u32) -> Request {
     let mut peer = LinkMessage::default();

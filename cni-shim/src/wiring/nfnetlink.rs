@@ -1,7 +1,7 @@
-//! One question to nf_tables: the comments of the rules in our table.
+//! One question to `nf_tables`: the comments of the rules in our table.
 //!
 //! Written by hand because it is a single dump; the layout is that of
-//! linux/netfilter/nfnetlink.h and nf_tables.h, and of nft's user data
+//! linux/netfilter/nfnetlink.h and `nf_tables.h`, and of nft's user data
 //! (a list of type, length, value, one byte each for type and length).
 
 use super::WiringError;

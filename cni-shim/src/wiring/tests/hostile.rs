@@ -130,7 +130,7 @@ fn many_at_once() {
 #[test]
 fn a_pod_of_ipv4_has_no_way_around_through_link_local_addresses() {
     let lab = Lab::new();
-    let (pod, attachment, addresses) = lab.pod("local", &["10.240.1.1"]);
+    let (_pod, attachment, addresses) = lab.pod("local", &["10.240.1.1"]);
     let name = crate::wiring::HostEnd::of(&attachment).name;
     assert!(!lab.node.sh(&format!("ip addr show {name}")).contains("inet6"));
     lab.node.run(|| {
