@@ -32,8 +32,9 @@ pub(in crate::store) struct Wanted {
 
 /// What of a line is kept out of planning from the start.
 ///
-/// Without `reserve_platform` that is only what cannot work as a host's
-/// address: the IPv4 network and broadcast addresses and the gateways.
+/// Without `reserve_platform` that is only what cannot work as a host's address
+/// on a shared segment: the network address (IPv6: subnet-router anycast, RFC 4291),
+/// the IPv4 broadcast address, and the gateways.
 pub(in crate::store) fn wanted(line: Line, gateways: &[IpAddr], reserve_platform: bool) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = Vec::new();
     let mut add = |name, extent: Option<Extent>, reason| {
@@ -50,10 +51,14 @@ pub(in crate::store) fn wanted(line: Line, gateways: &[IpAddr], reserve_platform
         if line.v4().is_some() {
             add("platform-last", Some(Extent::single(last)), "the platform's: the broadcast address");
         }
-    } else if let Some(net) = line.v4().filter(|net| net.prefix_len() <= 30) {
-        add("platform-network", Some(Extent::single(Offset(0))), "the network address");
-        let broadcast = line.offset_of(net.broadcast().into()).ok().map(Extent::single);
-        add("platform-broadcast", broadcast, "the broadcast address");
+    } else {
+        let v4 = line.v4().filter(|net| net.prefix_len() <= 30);
+        let v6 = line.v6().filter(|net| net.prefix_len() <= 126);
+        if v4.is_some() || v6.is_some() {
+            add("platform-network", Some(Extent::single(Offset(0))), "the network address, IPv6: any router's");
+        }
+        let broadcast = v4.and_then(|net| line.offset_of(net.broadcast().into()).ok());
+        add("platform-broadcast", broadcast.map(Extent::single), "the broadcast address");
     }
     for &gateway in gateways {
         let name = if gateway.is_ipv4() { "platform-gateway4" } else { "platform-gateway6" };
@@ -150,7 +155,10 @@ mod tests {
             extents(&["10.0.0.0/24"], &["10.0.0.1"], false),
             ["platform-network 0-0", "platform-broadcast 255-255", "platform-gateway4 1-1"]
         );
-        assert_eq!(extents(&["fd00::/64"], &["fd00::1"], false), ["platform-gateway6 1-1"]);
+        assert_eq!(
+            extents(&["fd00::/64"], &["fd00::1"], false),
+            ["platform-network 0-0", "platform-gateway6 1-1"]
+        );
         assert_eq!(extents(&["10.0.0.0/31"], &["10.0.0.1"], false), ["platform-gateway4 1-1"]);
     }
 }

@@ -1,6 +1,9 @@
 //! Which CIDRs and gateways a subnet may have.
 
-use super::{super::{Result, StoreError}, platform};
+use super::{
+    super::{Result, StoreError},
+    platform,
+};
 use ipam_api::{
     line::{Line, LineError, Offset},
     wire::{FieldError, SubnetSpec},
@@ -45,10 +48,16 @@ pub(in crate::store) fn gateways(line: Line, given: &[IpAddr]) -> Result<Vec<IpA
             IpNet::V6(_) => line.v6_at(one).map(IpAddr::V6),
         };
         address.filter(|address| cidr.contains(address)).ok_or_else(|| {
-            StoreError::invalid("/cidrs", format!("{cidr} has no room for a gateway beside it: give a larger CIDR"))
+            StoreError::invalid(
+                "/cidrs",
+                format!("{cidr} has no room for a gateway beside it: give a larger CIDR"),
+            )
         })
     };
-    line.cidrs().into_iter().map(|cidr| of(matches!(cidr, IpNet::V4(_))).map_or_else(|| default(cidr), Ok)).collect()
+    line.cidrs()
+        .into_iter()
+        .map(|cidr| of(matches!(cidr, IpNet::V4(_))).map_or_else(|| default(cidr), Ok))
+        .collect()
 }
 
 fn misplaced(line: Line, gateway: IpAddr) -> Option<String> {
@@ -60,7 +69,9 @@ fn misplaced(line: Line, gateway: IpAddr) -> Option<String> {
         return None;
     }
     if gateway == cidr.network() || (gateway.is_ipv4() && gateway == cidr.broadcast()) {
-        return Some(format!("gateway {gateway} is the network or broadcast address of {cidr}: give another"));
+        return Some(format!(
+            "gateway {gateway} is the network or broadcast address of {cidr}: give another"
+        ));
     }
     None
 }
@@ -78,7 +89,10 @@ pub(super) fn check_room(spec: &SubnetSpec, line: Line, kept_out: &[platform::Wa
     };
     Err(StoreError::invalid(
         "/cidrs",
-        format!("{line} has {} addresses and the platform and the gateway need them all: {cure}", line.length()),
+        format!(
+            "{line} has {} addresses and the platform and the gateway need them all: {cure}",
+            line.length()
+        ),
     ))
 }
 
@@ -103,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_gateway_lies_in_the_subnet_one_a_family() {
-        for bad in [&["10.0.1.1"][..], &["fd00::1"], &["10.0.0.0"], &["10.0.0.255"], &["10.0.0.2", "10.0.0.3"]] {
+        for bad in
+            [&["10.0.1.1"][..], &["fd00::1"], &["10.0.0.0"], &["10.0.0.255"], &["10.0.0.2", "10.0.0.3"]]
+        {
             assert!(matches!(chosen(&["10.0.0.0/24"], bad), Err(StoreError::Invalid(_))), "{bad:?}");
         }
         assert!(matches!(chosen(&["10.0.0.0/32"], &[]), Err(StoreError::Invalid(_))));

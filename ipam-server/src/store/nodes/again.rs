@@ -1,0 +1,108 @@
+//! A registration of a name that is there: the same again, or another VM in its place (P9).
+
+use super::{
+    super::{
+        Result, StoreError,
+        db::{Tx, args},
+        mutation::changed,
+        subnets, tiling,
+    },
+    claim::{allocator, first_state, next_claim},
+    leave::{end_holdings, own_given_up},
+    own::{self, Own},
+    row::NodeRow,
+};
+use ipam_api::wire::{NodeSpec, NodeState};
+
+const FILL_IN: &str = "UPDATE node SET uid = $2, mac = $3, version = version + 1 WHERE id = $1";
+const REPLACE: &str = "UPDATE node SET own4 = $2, own6 = $3, uid = $4, mac = $5, allocator = $6, state = $7,
+        claim = $8, claimed_at = $9, deletion = NULL, machine = NULL, boot_id = NULL, boot_seq = 0,
+        floor_seq = 0, last_contact = NULL, version = version + 1
+    WHERE id = $1";
+
+/// Registers a node whose name is there.
+pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64) -> Result<()> {
+    let name = &old.name;
+    if old.pool_name != spec.pool.as_str() {
+        return Err(StoreError::Exists(format!(
+            "node {name} is in pool {}: delete it and register it anew, or name that pool",
+            old.pool_name
+        )));
+    }
+    let own = if spec.addresses.is_empty() {
+        Own::of_row(old)
+    } else {
+        own::on_line(old.line()?, &spec.addresses)?
+    };
+    if spec.replace {
+        return replace(tx, old, spec, own, now).await;
+    }
+    if old.state()? == NodeState::Deleting {
+        return Err(StoreError::InUse(format!(
+            "node {name} is being deleted and its block not yet confirmed empty: wait for its last sync; if its VM is gone, delete it with vmGone=true or register the new VM with replace and its uid"
+        )));
+    }
+    if own != Own::of_row(old) {
+        let has: Vec<_> = old.addresses()?.iter().map(ToString::to_string).collect();
+        return Err(StoreError::Exists(format!(
+            "node {name} has the addresses {}: delete it and register it anew, or name the same",
+            has.join(", ")
+        )));
+    }
+    if old.allocator()? != spec.allocator {
+        return Err(StoreError::Exists(format!(
+            "node {name} has allocator {}: delete it and register it anew, or name the same",
+            allocator(old.allocator()?)
+        )));
+    }
+    if let (Some(has), Some(asked)) = (&old.uid, &spec.uid)
+        && has != asked
+    {
+        return Err(StoreError::Exists(format!(
+            "node {name} is another VM, of uid {has}: give this one another name; if that VM is gone, register with replace"
+        )));
+    }
+    let uid = spec.uid.clone().or_else(|| old.uid.clone());
+    let mac = spec.mac.clone().or_else(|| old.mac.clone());
+    if uid != old.uid || mac != old.mac {
+        tx.execute(FILL_IN, args![old.id, uid, mac]).await?;
+    }
+    Ok(())
+}
+
+/// Puts another VM in the place of one that is gone.
+async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, own: Own, now: i64) -> Result<()> {
+    let Some(uid) = &spec.uid else {
+        return Err(StoreError::invalid(
+            "/uid",
+            "replace needs the uid of the new VM, so that the request may arrive twice: give one",
+        ));
+    };
+    let same_vm = old.uid.as_ref() == Some(uid) && old.state()? != NodeState::Deleting;
+    if same_vm && own == Own::of_row(old) && old.allocator()? == spec.allocator {
+        return Ok(());
+    }
+    end_holdings(tx, old.id, now).await?;
+    let subnet = subnets::by_id(tx, old.subnet).await?;
+    if own != Own::of_row(old) {
+        // Given up first, so that the new ones may be where the old ones were.
+        let given_up = own_given_up(tx, old, &own.offsets()).await?;
+        tiling::retile(tx, old.subnet, given_up).await?;
+    }
+    let entry = own::admit(tx, &subnet, own, &old.name).await?;
+    let claim = next_claim(tx).await?;
+    let args = args![
+        old.id,
+        own.v4.map(|offset| offset.0),
+        own.v6.map(|offset| offset.0),
+        uid.as_str(),
+        spec.mac.clone(),
+        allocator(spec.allocator),
+        first_state(spec.allocator),
+        claim,
+        now,
+    ];
+    tx.execute(REPLACE, args).await?;
+    own::settle_in(tx, &subnet, &entry, old.id).await?;
+    changed(tx).await
+}
