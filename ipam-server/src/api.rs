@@ -8,6 +8,7 @@ mod allocations;
 mod answer;
 mod capacity;
 mod docs;
+mod document;
 mod explain;
 mod extents;
 mod extract;
@@ -30,7 +31,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa::{OpenApi, openapi::OpenApi as Document};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What every handler has at hand.
@@ -58,32 +59,9 @@ impl Service {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "ipam-server",
-        description = "Reserves every node's pod addresses before the node exists.\n\n\
-            Errors are problems (RFC 9457): `type` is for programs, `detail` says what happened and the cure, and \
-            `errors` points at each wrong field. Things that people edit have an `ETag`, and changes of them take \
-            `If-Match` and `dryRun=true`. Lists come in pages."
-    ),
-    tags(
-        (name = "vnets", description = "Address spaces"),
-        (name = "subnets", description = "Layer-2 segments, shared by VMs and pods, and the extents that tile them"),
-        (name = "reservations", description = "Ranges kept out of planning"),
-        (name = "pools", description = "Classes of nodes and the blocks reserved for them"),
-        (name = "nodes", description = "VMs that have claimed a block"),
-        (name = "allocations", description = "Addresses held by pods"),
-        (name = "planning", description = "What would fit, and what is used"),
-        (name = "service", description = "The service itself"),
-    ),
-    components(schemas(ipam_api::wire::Problem))
-)]
-struct Base;
-
 /// Every operation, once.
 fn operations() -> OpenApiRouter<Service> {
-    OpenApiRouter::with_openapi(Base::openapi())
+    OpenApiRouter::with_openapi(document::Base::openapi())
         .routes(routes!(vnets::list))
         .routes(routes!(vnets::get, vnets::put, vnets::patch, vnets::delete))
         .routes(routes!(subnets::list))
@@ -106,17 +84,10 @@ fn operations() -> OpenApiRouter<Service> {
         .routes(routes!(docs::document))
 }
 
-fn openapi() -> Document {
-    operations().into_openapi()
-}
-
-/// The OpenAPI document of every operation, as `openapi/openapi.json` has it: JSON, indented, with a final newline.
+/// The OpenAPI document of every operation, as `openapi/openapi.json` has it.
 #[must_use]
 pub fn document() -> String {
-    // Serialising plain data to memory cannot fail.
-    let mut text = serde_json::to_string_pretty(&openapi()).unwrap_or_default();
-    text.push('\n');
-    text
+    document::text(&operations().into_openapi())
 }
 
 /// The whole HTTP API over a service.

@@ -7,7 +7,10 @@ use ipam_server::{
     config::{Cli, Command, Exposure, LogFormat, ServeArgs},
     serve,
 };
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -41,7 +44,10 @@ fn run(args: &ServeArgs, exposure: Exposure) -> Result<()> {
     let filter = EnvFilter::builder().parse(&args.log_filter).with_context(|| {
         format!("--log {:?} is not a filter: give error, warn, info, debug or trace", args.log_filter)
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -11,6 +11,7 @@ macro_rules! counter {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
+        #[schema(maximum = 999_999_999_999_999_i64)]
         pub struct $type(pub u64);
 
         impl fmt::Display for $type {

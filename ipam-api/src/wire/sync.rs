@@ -44,6 +44,7 @@ pub struct SyncEntry {
     /// The entry's sequence number.
     pub seq: Seq,
     /// How long it has been in that state.
+    #[schema(maximum = 1_000_000_000)]
     pub age_seconds: u64,
     /// The pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,8 +59,10 @@ pub struct Conflict {
     #[schema(value_type = String)]
     pub address: IpAddr,
     /// The stranger's MAC address.
+    #[schema(pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")]
     pub mac: String,
     /// How long ago it answered.
+    #[schema(maximum = 1_000_000_000)]
     pub age_seconds: u64,
 }
 
@@ -74,9 +77,11 @@ pub struct SyncRequest {
     pub entries: Vec<SyncEntry>,
     /// Addresses that strangers answer for.
     #[serde(default)]
+    #[schema(max_items = 131_072)]
     pub conflicts: Vec<Conflict>,
     /// With no live entry: the deletion this sync confirms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 256)]
     pub deletion: Option<String>,
 }
 

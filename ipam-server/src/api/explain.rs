@@ -25,8 +25,17 @@ pub(super) fn field_error(path: &Path, message: &str) -> FieldError {
     {
         push(&mut pointer, field);
     }
-    FieldError { pointer, detail: reworded(message) }
+    // Addresses and CIDRs are refused in the same words; the field says which is wanted.
+    let wants_cidr = pointer.contains("/addressSpace") || pointer.to_ascii_lowercase().contains("cidrs");
+    let detail = if wants_cidr && message == "invalid IP address syntax" {
+        format!("is not a CIDR: write {CIDR}")
+    } else {
+        reworded(message)
+    };
+    FieldError { pointer, detail }
 }
+
+const CIDR: &str = "an address and a prefix length, such as 10.240.0.0/16 or fd00:10::/64";
 
 fn push(pointer: &mut String, segment: &str) {
     pointer.push('/');
@@ -76,10 +85,6 @@ pub(super) fn reworded(message: &str) -> String {
         }
         "invalid IPv4 address syntax" => "is not an IPv4 address: write one such as 10.240.0.10".to_owned(),
         "invalid IPv6 address syntax" => "is not an IPv6 address: write one such as fd00:10::10".to_owned(),
-        message if message.contains("IP network address") || message.contains("IP address syntax") => {
-            "is not a CIDR: write an address and a prefix length, such as 10.240.0.0/16 or fd00:10::/64"
-                .to_owned()
-        }
         message => message.to_owned(),
     }
 }
@@ -106,9 +111,7 @@ fn plain(wanted: &str) -> String {
         "a map" => "an object".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "IP address" => "an IP address such as 10.240.0.10 or fd00:10::10".to_owned(),
-        "IP network address" | "IP network" => {
-            "an address and a prefix length, such as 10.240.0.0/16 or fd00:10::/64".to_owned()
-        }
+        "IPv4 or IPv6 network address" => CIDR.to_owned(),
         wanted if wanted.starts_with("struct ") => "an object".to_owned(),
         wanted if wanted.contains("enum ") => "one of its values as a string".to_owned(),
         wanted => wanted.to_owned(),

@@ -229,7 +229,7 @@ impl DeletionQuery {
 pub(crate) struct NetworkQuery {
     /// The CNI network.
     #[serde(default)]
-    #[param(inline, default = "default")]
+    #[param(value_type = Option<String>, default = "default", pattern = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}$")]
     pub(crate) network: NetworkName,
 }
 
@@ -240,7 +240,7 @@ pub(crate) struct NetworkQuery {
 pub(crate) struct ReleaseQuery {
     /// The CNI network.
     #[serde(default)]
-    #[param(inline, default = "default")]
+    #[param(value_type = Option<String>, default = "default", pattern = "^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}$")]
     pub(crate) network: NetworkName,
     /// The address given back; a node's shim names it, so that an old request cannot end a new allocation.
     #[param(value_type = Option<String>)]
