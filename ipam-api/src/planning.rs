@@ -26,6 +26,8 @@
 //! so a pool has more blocks than it wants only while nodes hold them or numbers ask for them.
 
 mod answer;
+#[cfg(test)]
+mod cost;
 mod demand;
 mod free_map;
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The free extents of one number line.
 
-use super::{BlockShape, pieces::pieces};
+use super::{
+    BlockShape,
+    pieces::{PieceIndex, pieces},
+};
 use crate::{
     line::{Extent, Offset},
     wire::{Alignment, Contiguity},
@@ -56,8 +59,8 @@ pub struct FreeMap {
     holes: BTreeMap<u64, u64>,
     /// (size, first offset) of every hole.
     by_size: BTreeSet<(u64, u64)>,
-    /// (order, first offset) of every maximal aligned piece of every hole.
-    by_order: BTreeSet<(u32, u64)>,
+    /// Every maximal aligned piece of every hole.
+    pieces: PieceIndex,
     free: u64,
 }
 
@@ -75,10 +78,12 @@ impl FreeMap {
                 _ => joined.push((first, next)),
             }
         }
+        let mut index = PieceIndex::default();
+        joined.iter().flat_map(|&(first, next)| pieces(first, next)).for_each(|piece| index.insert(piece));
         Self {
             free: joined.iter().map(|(first, next)| next - first).sum(),
             by_size: joined.iter().map(|&(first, next)| (next - first, first)).collect(),
-            by_order: joined.iter().flat_map(|&(first, next)| pieces(first, next)).collect(),
+            pieces: index,
             holes: joined.into_iter().collect(),
         }
     }
@@ -159,31 +164,24 @@ impl FreeMap {
     }
 
     /// How many blocks of this shape [`place`](Self::place) would place one
-    /// after the other, at most `limit`. O(holes) where blocks must be whole, else O(1).
+    /// after the other, at most `limit`. O(holes) for exact blocks that must be whole, else O(1).
     #[must_use]
     pub fn fits(&self, shape: &BlockShape, limit: u64) -> u64 {
         let size = shape.size();
-        let mut count = 0u64;
-        match (shape.contiguity(), shape.alignment()) {
-            (Contiguity::Preferred, _) => count = self.free / size,
+        let count = match (shape.contiguity(), shape.alignment()) {
+            (Contiguity::Preferred, _) => self.free / size,
+            (Contiguity::Required, Alignment::Prefix) => self.pieces.slots(size.ilog2()),
             (Contiguity::Required, Alignment::Exact) => {
+                let mut count = 0;
                 for &(hole, _) in self.by_size.range((size, 0)..).rev() {
                     count += hole / size;
                     if count >= limit {
                         break;
                     }
                 }
+                count
             }
-            (Contiguity::Required, Alignment::Prefix) => {
-                let order = size.ilog2();
-                for &(piece, _) in self.by_order.range((order, 0)..).rev() {
-                    count += 1 << (piece - order);
-                    if count >= limit {
-                        break;
-                    }
-                }
-            }
-        }
+        };
         count.min(limit)
     }
 
@@ -195,7 +193,7 @@ impl FreeMap {
                 Some(Slot { hole: (first, first + hole_size), at: first })
             }
             Alignment::Prefix => {
-                let &(_, at) = self.by_order.range((size.ilog2(), 0)..).next()?;
+                let at = self.pieces.smallest_from(size.ilog2())?;
                 let (&first, &next) = self.holes.range(..=at).next_back()?;
                 Some(Slot { hole: (first, next), at })
             }
@@ -238,7 +236,7 @@ impl FreeMap {
     fn largest_whole(&self, alignment: Alignment) -> Option<(Slot, u64)> {
         let size = match alignment {
             Alignment::Exact => self.by_size.last()?.0,
-            Alignment::Prefix => 1 << self.by_order.last()?.0,
+            Alignment::Prefix => 1 << self.pieces.largest()?,
         };
         Some((self.slot(size, alignment)?, size))
     }
@@ -272,11 +270,11 @@ impl FreeMap {
                     come.next();
                 }
                 (Some(g), c) if c.is_none_or(|c| g.1 <= c.1) => {
-                    self.by_order.remove(&g);
+                    self.pieces.remove(g);
                     gone.next();
                 }
                 (_, Some(c)) => {
-                    self.by_order.insert(c);
+                    self.pieces.insert(c);
                     come.next();
                 }
                 (Some(_), None) => break,
