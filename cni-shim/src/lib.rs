@@ -1,1 +1,18 @@
+//! The CNI plugin and node agent.
+//!
+//! * [`plugin`] and [`by_hand`]: what `main` calls.
+//! * [`attach`]: the stories of ADD, DEL, CHECK and of a sync.
+//! * [`cni`]: the specification's words, pure.
+//! * [`journal`]: the node's own record of its attachments.
+//! * [`service`]: calls to the service, and what counts as an answer.
+//! * [`wiring`]: netlink, one file a mode.
 
+pub mod attach;
+pub mod by_hand;
+pub mod cni;
+pub mod fault;
+pub mod journal;
+pub mod log;
+pub mod plugin;
+pub mod service;
+pub mod wiring;

@@ -1,0 +1,427 @@
+//! ADD: intent first, then the service and the kernel at the same time.
+
+use super::{
+    NodeContext, failure,
+    node::{Ground, prefixes},
+    sync::catch_up,
+};
+use crate::{
+    cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable},
+    fault::{self, Point},
+    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Readiness, Standing, Uptime, pick},
+    log,
+    service::{Heard, Patience, Service},
+    wiring::{
+        self, Host, HostEnd, Pod, WiringError, gateway_for,
+        transparent::{self, Unwiring, Wired, Wiring},
+    },
+};
+use ipam_api::{
+    names::Attachment,
+    wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
+};
+use ipnet::IpNet;
+use std::{
+    net::IpAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// How many addresses an ADD tries before it leaves the next try to the runtime.
+const TRIES: usize = 4;
+
+/// A pod on the network.
+#[derive(Debug)]
+pub struct Added {
+    /// What to print.
+    pub result: PluginResult,
+    uplink: wiring::Uplink,
+    addresses: Vec<IpAddr>,
+}
+
+impl Added {
+    /// Tells the segment where the addresses are now. The pod works without;
+    /// do it once the result is printed.
+    pub fn announce(&self) {
+        for warning in wiring::announce::announce(&self.uplink, &self.addresses) {
+            log::warn(warning);
+        }
+    }
+}
+
+/// Attaches a container. On failure nothing that this call made is left, but an
+/// entry that says so.
+///
+/// # Errors
+/// In the specification's codes and our own.
+pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
+    refuse_wishes(invocation, conf)?;
+    let netns = invocation.netns.as_deref().ok_or_else(|| {
+        CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
+    })?;
+    // Before any thread, and before anything else: a wrong namespace harms nothing.
+    let mut pod = Pod::open(netns)?;
+    let mut host = Host::open()?;
+    let attachment = Attachment {
+        network: conf.network.clone(),
+        container_id: invocation.container_id.clone(),
+        if_name: invocation.if_name.clone(),
+    };
+    let context = NodeContext::open(&conf.node, conf.uplink.as_deref())?;
+    let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
+    refuse_second(&context.live(&attachment)?)?;
+    let service = Service::of(&conf.node, Patience::Heed);
+    let claim = context.usable(&service)?;
+    let ground = Ground::of(&mut host, conf, &claim)?;
+    let mut add = Add {
+        invocation,
+        conf,
+        netns,
+        attachment,
+        context,
+        service,
+        ground,
+        host: &mut host,
+        pod: &mut pod,
+        taken: Vec::new(),
+    };
+    let mut last = None;
+    for _ in 0..TRIES {
+        match add.attempt()? {
+            Attempt::Added(added) => return Ok(*added),
+            Attempt::Conflict(why) => last = Some(why),
+        }
+    }
+    Err(CniError::new(Code::TryAgain, format!("{TRIES} addresses of the block turned out to be in use"))
+        .details(last.unwrap_or_default()))
+}
+
+/// What a runtime may ask for that the node's block cannot give.
+fn refuse_wishes(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
+    let fixed = |key: &str, value: &str| {
+        CniError::new(Code::UnsupportedField, format!("CNI_ARGS {key}={value} is not supported"))
+            .details("addresses come from the node's block; leave it out")
+    };
+    if let Some(ip) = &invocation.args.ip {
+        return Err(fixed("IP", ip));
+    }
+    if let Some(mac) = &invocation.args.mac {
+        return Err(fixed("MAC", mac));
+    }
+    match &conf.prev_result {
+        Some(serde_json::Value::Object(before)) if !before.is_empty() => {
+            Err(CniError::new(Code::InvalidConfig, "prevResult is there, but cni-shim makes the interface")
+                .details("put cni-shim first in the list of plugins"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_second(live: &[Entry]) -> Result<(), CniError> {
+    let Some(entry) = live.first() else { return Ok(()) };
+    let what = match entry.state {
+        EntryState::Intent => "an earlier ADD of it did not end",
+        EntryState::Wired => "it is attached",
+        EntryState::Releasing | EntryState::Released => "an earlier DEL of it did not end",
+    };
+    Err(CniError::new(Code::Environment, format!("{} has {} already", entry.attachment(), entry.address))
+        .details(format!("{what}; DEL it first; nothing was changed")))
+}
+
+struct Add<'a> {
+    invocation: &'a Invocation,
+    conf: &'a NetConf,
+    netns: &'a Path,
+    attachment: Attachment,
+    context: NodeContext<'a>,
+    service: Service,
+    ground: Ground,
+    host: &'a mut Host,
+    pod: &'a mut Pod,
+    /// Addresses of the block that the host uses, once one turned out to be so.
+    taken: Vec<IpAddr>,
+}
+
+enum Attempt {
+    Added(Box<Added>),
+    /// The address is in use; another may do.
+    Conflict(String),
+}
+
+/// An address picked, and what else was seen under the lock.
+struct Picked {
+    claim: ClaimFile,
+    entry: Entry,
+    /// Whether the service has not heard of entries that nobody is about to send.
+    behind: bool,
+}
+
+impl Add<'_> {
+    fn attempt(&mut self) -> Result<Attempt, CniError> {
+        fault::at(Point::AddBeforeIntent);
+        let picked = self.pick()?;
+        fault::at(Point::AddAfterIntent);
+        let (wired, heard, spent) = self.wire_and_tell(&picked);
+        fault::at(Point::AddAfterPut);
+        match (wired, heard) {
+            (wired, Heard::Refused(problem)) => self.refused(&picked, wired.is_ok(), &problem),
+            (Err(error), heard) => {
+                let in_use = matches!(error, WiringError::AddressInUse { .. });
+                let told = !matches!(heard, Heard::Unreachable { .. });
+                let conflict = in_use.then(|| error.to_string());
+                self.undo(&picked, Wire::Not, conflict.as_deref(), told)?;
+                match conflict {
+                    Some(why) => self.conflict(&picked.claim, why),
+                    None => Err(error.into()),
+                }
+            }
+            (Ok(_), Heard::Unreachable { reason, .. })
+                if self.conf.when_unreachable == WhenUnreachable::Fail =>
+            {
+                self.undo(&picked, Wire::Done, None, false)?;
+                Err(CniError::new(Code::TryAgain, "the service cannot be reached").details(format!(
+                    "{reason}; with \"whenUnreachable\": \"use-block\" pods start without it"
+                )))
+            }
+            (Ok(wired), heard) => self.done(&picked, &wired, &heard, spent),
+        }
+    }
+
+    /// Picks an address and makes its entry, under the node's lock.
+    fn pick(&self) -> Result<Picked, CniError> {
+        let mut locked = self.context.journal.lock()?;
+        // Again, now that nobody changes it: the claim may have been deleted, the journal lost.
+        let Readiness::Ready(claim) = locked.ready(&self.conf.node.name, &self.context.boot_id)? else {
+            return Err(CniError::new(
+                Code::TryAgain,
+                "this node's journal changed at this moment; try again",
+            ));
+        };
+        if claim.standing != Standing::Active {
+            return Err(CniError::new(Code::StaleClaim, "this node's claim has just ended; no new pods"));
+        }
+        let entries = locked.entries()?;
+        let ours: Vec<Entry> =
+            entries.iter().filter(|e| e.is_live() && e.is_of(&self.attachment)).cloned().collect();
+        refuse_second(&ours)?;
+        let (line, now) = (claim.line()?, Uptime::now());
+        let block = claim.block(line)?;
+        let past = pick::past(&claim, line, &entries, self.taken.iter().copied(), now);
+        let Some(picked) = pick::pick(&block, &past, now) else {
+            let size: u64 = block.iter().map(|extent| extent.size()).sum();
+            let live = entries.iter().filter(|entry| entry.is_live()).count();
+            return Err(CniError::new(
+                Code::Exhausted,
+                format!("all {size} addresses of this node's block are in use"),
+            )
+            .details(format!(
+                "{live} are held by pods; stop some, or give the pool a higher maxPods or headroom"
+            )));
+        };
+        let wished = Duration::from_secs(claim.node.rest_seconds.get());
+        if let Some(rested) = picked.rested.filter(|rested| *rested < wished) {
+            log::info(format_args!(
+                "{:?} is used again after {} s instead of {} s: the block is nearly full",
+                line.address_at(picked.offset),
+                rested.as_secs(),
+                wished.as_secs()
+            ));
+        }
+        let host_end = HostEnd::of(&self.attachment).name;
+        let seq = locked.draw()?;
+        let mut entry = Entry::intent(&self.attachment, line.addresses_at(picked.offset), host_end, seq, now)
+            .ok_or_else(|| CniError::new(Code::Internal, "an offset of the block has no address"))?;
+        entry.pod.clone_from(&self.invocation.args.pod);
+        entry.netns = Some(self.netns.to_owned());
+        locked.create(&entry)?;
+        let behind = entries.iter().any(|entry| self.context.is_overdue(entry, now));
+        Ok(Picked { claim: *claim, entry, behind })
+    }
+
+    /// Wires the pod here while a thread of its own tells the service.
+    fn wire_and_tell(
+        &mut self,
+        picked: &Picked,
+    ) -> (Result<Wired, WiringError>, Heard<Allocation>, Duration) {
+        let entry = &picked.entry;
+        let stamp = picked.claim.stamp(entry.seq);
+        let (service, attachment) = (&self.service, &self.attachment);
+        let begin = Instant::now();
+        let preparation = self.ground.preparation(self.conf, &entry.addresses);
+        let wiring = Wiring {
+            attachment,
+            addresses: &entry.addresses,
+            node_addresses: &picked.claim.node.addresses,
+            uplink: &self.ground.uplink,
+            mtu: self.conf.mtu.unwrap_or(0),
+        };
+        let (host, pod) = (&mut *self.host, &mut *self.pod);
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let heard = service.hold(attachment, &stamp, entry.address, entry.pod.as_ref());
+                (heard, begin.elapsed())
+            });
+            let wired = wiring::host::prepare(wiring.uplink, &preparation).and_then(|changed| {
+                for change in changed {
+                    log::info(format_args!("set {change}"));
+                }
+                transparent::wire(host, pod, &wiring)
+            });
+            fault::at(Point::AddAfterWire);
+            let (heard, spent) = call.join().unwrap_or_else(|_| {
+                let reason = "the thread that asked it ended early".to_owned();
+                (Heard::Unreachable { reason, problem: None }, begin.elapsed())
+            });
+            (wired, heard, spent)
+        })
+    }
+
+    /// The pod is wired and the service has it on record, or will.
+    fn done(
+        &mut self,
+        picked: &Picked,
+        wired: &Wired,
+        heard: &Heard<Allocation>,
+        spent: Duration,
+    ) -> Result<Attempt, CniError> {
+        let entry = &picked.entry;
+        let told = matches!(heard, Heard::Done(_));
+        // Another state means that something newer is known there: a sync will settle it.
+        let held = matches!(heard, Heard::Done(allocation) if allocation.state == AllocationState::Held
+            && allocation.addresses.iter().any(|held| held.address == entry.address));
+        let changed = self.context.journal.lock()?.change(entry.address, &self.attachment, |now| {
+            if held {
+                now.ack(EntryState::Intent, entry.seq);
+            }
+            now.wired(Uptime::now());
+        })?;
+        if changed.is_none() {
+            self.undo(picked, Wire::Done, None, false)?;
+            return Err(CniError::new(
+                Code::Journal,
+                format!("the entry of {} vanished during ADD", entry.address),
+            )
+            .details("something else wrote into stateDir; nothing is left of this ADD"));
+        }
+        fault::at(Point::AddAfterWired);
+        log::info(format_args!(
+            "{} at {}{}",
+            self.attachment,
+            entry.address,
+            if held { "" } else { ", not acknowledged" }
+        ));
+        if told && (picked.behind || !held) {
+            catch_up(&self.context, &self.service, self.conf.node.timeout.saturating_sub(spent));
+        }
+        Ok(Attempt::Added(Box::new(Added {
+            result: self.result(entry, wired),
+            uplink: self.ground.uplink.clone(),
+            addresses: entry.addresses.clone(),
+        })))
+    }
+
+    fn result(&self, entry: &Entry, wired: &Wired) -> PluginResult {
+        let addresses = || entry.addresses.iter().copied();
+        let default = |address: IpAddr| match address {
+            IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
+            IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+        };
+        PluginResult {
+            interfaces: vec![
+                Interface {
+                    name: wired.host_name.clone(),
+                    mac: wired.host_mac.to_string(),
+                    sandbox: String::new(),
+                },
+                Interface {
+                    name: self.attachment.if_name.to_string(),
+                    mac: wired.pod_mac.to_string(),
+                    sandbox: self.netns.to_string_lossy().into_owned(),
+                },
+            ],
+            ips: addresses()
+                .map(|a| Ip { address: IpNet::from(a), gateway: Some(gateway_for(a)), interface: Some(1) })
+                .collect(),
+            routes: addresses().map(|a| Route { dst: default(a), gw: Some(gateway_for(a)) }).collect(),
+            dns: self.conf.dns.clone(),
+        }
+    }
+
+    fn refused(&mut self, picked: &Picked, wired: bool, problem: &Problem) -> Result<Attempt, CniError> {
+        let wire = if wired { Wire::Done } else { Wire::Not };
+        match problem.kind {
+            ProblemType::AddressTaken => {
+                log::warn(format_args!("{} is taken: {}", picked.entry.address, problem.detail));
+                self.undo(picked, wire, Some(&problem.detail), true)?;
+                self.conflict(&picked.claim, problem.detail.clone())
+            }
+            ProblemType::StaleClaim => {
+                self.context.journal.lock()?.stale(picked.claim.node.claim, &problem.detail)?;
+                self.undo(picked, wire, None, false)?;
+                Err(self.context.stale(&problem.detail))
+            }
+            _ => {
+                self.undo(picked, wire, None, true)?;
+                Err(failure::refused(problem))
+            }
+        }
+    }
+
+    /// The next try avoids what the host uses, seen once.
+    fn conflict(&mut self, claim: &ClaimFile, why: String) -> Result<Attempt, CniError> {
+        if self.taken.is_empty() {
+            self.taken.extend(self.context.survey(&prefixes(claim))?.taken);
+        }
+        Ok(Attempt::Conflict(why))
+    }
+
+    /// Takes back what this call made and nothing else. The entry stays, as
+    /// released: a request of ours that is still on its way is older than that.
+    fn undo(
+        &mut self,
+        picked: &Picked,
+        wire: Wire,
+        conflict: Option<&str>,
+        tell: bool,
+    ) -> Result<(), CniError> {
+        let entry = &picked.entry;
+        if wire == Wire::Done {
+            let unwiring = Unwiring {
+                attachment: &self.attachment,
+                addresses: &entry.addresses,
+                uplink: Some(&self.ground.uplink.name),
+            };
+            if let Err(error) = transparent::unwire(self.host, Some(self.pod), &unwiring) {
+                // The address is not free as long as the interface is there: DEL goes on with it.
+                log::error(format_args!("{} of a failed ADD is still wired: {error}", self.attachment));
+                let change = |entry: &mut Entry| entry.releasing(Uptime::now());
+                self.context.journal.lock()?.change(entry.address, &self.attachment, change)?;
+                return Ok(());
+            }
+        }
+        fault::at(Point::UndoAfterUnwire);
+        let released = {
+            let mut locked = self.context.journal.lock()?;
+            let seq = locked.draw()?;
+            locked.change(entry.address, &self.attachment, |entry| {
+                entry.released(seq, Uptime::now());
+                entry.conflict =
+                    conflict.map(|reason| Conflict { reason: reason.to_owned(), since: Uptime::now() });
+            })?
+        };
+        fault::at(Point::UndoAfterReleased);
+        if let Some(released) = released.filter(|_| tell) {
+            super::del::tell(&self.context, &self.service, &picked.claim, &released)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is something to unwire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    /// The pod is wired.
+    Done,
+    /// It never was, or the wiring took itself back.
+    Not,
+}

@@ -1,0 +1,122 @@
+//! CHECK: from what the node knows and the kernel has, never from the service.
+
+use super::node::Ground;
+use crate::{
+    cni::{CniError, Code, Invocation, NetConf, PluginResult, SpecVersion},
+    journal::{Entry, Journal},
+    wiring::{self, Host, Pod, transparent::Wiring},
+};
+use ipam_api::{names::Attachment, wire::EntryState};
+use std::path::Path;
+
+/// Whether an attachment is as ADD made it; changes nothing.
+///
+/// # Errors
+/// Says what is not.
+pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
+    if conf.version < SpecVersion::V0_4_0 {
+        return Err(CniError::new(
+            Code::IncompatibleVersion,
+            format!("CHECK needs cniVersion 0.4.0, the configuration says {}", conf.version),
+        ));
+    }
+    let netns = invocation.netns.as_deref().ok_or_else(|| {
+        CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
+    })?;
+    let before = conf.prev_result.clone().ok_or_else(|| {
+        CniError::new(Code::InvalidConfig, "prevResult is missing: CHECK compares with what ADD printed")
+    })?;
+    let before = PluginResult::from_json(before)?;
+    let mut pod = Pod::open(netns)?;
+    let attachment = Attachment {
+        network: conf.network.clone(),
+        container_id: invocation.container_id.clone(),
+        if_name: invocation.if_name.clone(),
+    };
+    let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
+    let Some(claim) = journal.claim()? else {
+        return Err(CniError::new(Code::Journal, "this node has no claim, so no attachment of ours")
+            .details("run `cni-shim sync`"));
+    };
+    let entry = journal.entries()?.into_iter().find(|entry| entry.is_live() && entry.is_of(&attachment));
+    let Some(entry) = entry else {
+        return Err(CniError::new(Code::Journal, format!("the journal has no entry for {attachment}"))
+            .details("it was never added, or it was deleted; DEL and ADD it again"));
+    };
+    let mut findings = compare(&before, &entry, netns);
+
+    let mut host = Host::open()?;
+    let ground = Ground::of(&mut host, conf, &claim)?;
+    let preparation = ground.preparation(conf, &entry.addresses);
+    let wiring = Wiring {
+        attachment: &attachment,
+        addresses: &entry.addresses,
+        node_addresses: &claim.node.addresses,
+        uplink: &ground.uplink,
+        mtu: conf.mtu.unwrap_or(0),
+    };
+    let found = wiring::check::check(&mut host, &mut pod, &wiring, &preparation)?;
+    findings.extend(found.iter().map(ToString::to_string));
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(CniError::new(Code::Datapath, format!("{attachment} is not as it was made"))
+        .details(findings.join("; ")))
+}
+
+/// What of the result that ADD printed is not what the journal says. Later
+/// plugins may have added to it.
+fn compare(before: &PluginResult, entry: &Entry, netns: &Path) -> Vec<String> {
+    let mut findings = Vec::new();
+    if entry.state != EntryState::Wired {
+        findings.push(format!("its entry is {:?}, not Wired", entry.state));
+    }
+    for address in &entry.addresses {
+        if !before.ips.iter().any(|ip| ip.address.addr() == *address) {
+            findings.push(format!("prevResult does not have its address {address}"));
+        }
+    }
+    let inside: Vec<_> = before
+        .interfaces
+        .iter()
+        .filter(|interface| interface.name == entry.if_name.as_str() && !interface.sandbox.is_empty())
+        .collect();
+    if inside.is_empty() {
+        findings.push(format!("prevResult has no interface {} in a sandbox", entry.if_name));
+    } else if !inside.iter().any(|interface| Path::new(&interface.sandbox) == netns) {
+        findings.push(format!("prevResult has {} in another sandbox than CNI_NETNS", entry.if_name));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cni::{Interface, Ip},
+        journal::{Uptime, entry::tests::intent},
+    };
+
+    #[test]
+    fn additions_of_later_plugins_are_no_findings_and_losses_are() {
+        let mut entry = intent("c", "10.0.0.7", 5);
+        entry.wired(Uptime(6));
+        let interface = |name: &str, sandbox: &str| Interface {
+            name: name.to_owned(),
+            mac: String::new(),
+            sandbox: sandbox.to_owned(),
+        };
+        let ip = |text: &str| Ip { address: text.parse().unwrap(), gateway: None, interface: Some(1) };
+        let mut result = PluginResult {
+            interfaces: vec![interface("vn0", ""), interface("eth0", "/run/n"), interface("ifb", "/run/n")],
+            ips: vec![ip("10.0.0.7/32"), ip("192.0.2.1/24")],
+            ..PluginResult::default()
+        };
+        assert_eq!(compare(&result, &entry, Path::new("/run/n")), Vec::<String>::new());
+        assert_eq!(compare(&result, &entry, Path::new("/run/m")).len(), 1);
+        result.ips.remove(0);
+        result.interfaces.remove(1);
+        entry.releasing(Uptime(7));
+        assert_eq!(compare(&result, &entry, Path::new("/run/n")).len(), 3);
+    }
+}

@@ -1,0 +1,290 @@
+//! What every story begins with: this node's claim and its journal.
+
+use super::sync::{self, Outcome};
+use crate::{
+    cni::{CniError, Code, NetConf, netconf::NodeConf},
+    journal::{self, ClaimFile, Entry, Found, Journal, Readiness, Standing, Uptime, boot},
+    log,
+    service::{Heard, Service},
+    wiring::{
+        Host, Uplink, WiringError,
+        host::{Masquerade, Preparation},
+        survey, uplink,
+    },
+};
+use ipam_api::{
+    names::Attachment,
+    wire::{Allocator, Node},
+};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use std::{net::IpAddr, time::Duration};
+
+/// This node, as one process of the plugin sees it.
+#[derive(Debug)]
+pub struct NodeContext<'a> {
+    /// Its configuration.
+    pub conf: &'a NodeConf,
+    /// Name of the uplink, where the configuration names one.
+    pub uplink: Option<&'a str>,
+    /// Its journal.
+    pub journal: Journal,
+    /// The kernel's boot id.
+    pub boot_id: String,
+}
+
+impl<'a> NodeContext<'a> {
+    /// Reads the boot id; touches nothing.
+    ///
+    /// # Errors
+    /// Code 103 if there is none.
+    pub fn open(conf: &'a NodeConf, uplink: Option<&'a str>) -> Result<Self, CniError> {
+        Ok(Self {
+            journal: Journal::at(&conf.state_dir, &conf.data_dir),
+            boot_id: boot::boot_id(&conf.boot_id_file)?,
+            conf,
+            uplink,
+        })
+    }
+
+    /// What stands in the way of using the journal.
+    pub(super) fn readiness(&self) -> Result<Readiness, CniError> {
+        Ok(self.journal.lock()?.ready(&self.conf.name, &self.boot_id)?)
+    }
+
+    /// A claim that new pods may be started from: fetched, rebuilt and taken up where need be.
+    pub(super) fn usable(&self, service: &Service) -> Result<ClaimFile, CniError> {
+        // Each step is taken at most once, and others may take them meanwhile.
+        for _ in 0..4 {
+            match self.readiness()? {
+                Readiness::NoClaim => self.fetch(service)?,
+                Readiness::Lost(claim) => {
+                    self.rebuild(*claim)?;
+                }
+                Readiness::Ready(claim) => match &claim.standing {
+                    Standing::Active => return Ok(*claim),
+                    Standing::Planned => match sync::sync(self, service)?.outcome {
+                        Outcome::Synced => {}
+                        _ => break,
+                    },
+                    Standing::Deleting { .. } => return Err(self.deleting()),
+                    Standing::Stale { reason } => return Err(self.stale(reason)),
+                },
+            }
+        }
+        Err(CniError::new(Code::TryAgain, "this node's claim changes at this moment; try again"))
+    }
+
+    fn deleting(&self) -> CniError {
+        CniError::new(
+            Code::StaleClaim,
+            format!("node {} is being deleted and takes no new pods", self.conf.name),
+        )
+        .details("move its pods away; `cni-shim sync` confirms the end once none is left")
+    }
+
+    pub(super) fn stale(&self, reason: &str) -> CniError {
+        CniError::new(
+            Code::StaleClaim,
+            "the service no longer knows this node's claim; no new pods until it does",
+        )
+        .details(format!(
+            "{reason}; register node {} if need be, then run `cni-shim sync` on it",
+            self.conf.name
+        ))
+    }
+
+    /// Fetches the node's claim for the first time.
+    pub(super) fn fetch(&self, service: &Service) -> Result<(), CniError> {
+        let name = &self.conf.name;
+        let heard = service.node();
+        let unknown = heard.is_not_found();
+        match heard {
+            Heard::Done(node) => self.adopt(node),
+            Heard::Refused(problem) => Err(super::failure::refused(&problem)),
+            Heard::Unreachable { reason, .. } if unknown => {
+                Err(CniError::new(Code::TryAgain, format!("node {name} is not registered")).details(format!(
+                    "{reason}; register it: ipamctl node register {name} --pool POOL --address ADDRESS"
+                )))
+            }
+            Heard::Unreachable { reason, .. } => Err(CniError::new(
+                Code::TryAgain,
+                format!("node {name} has no block yet and the service cannot be reached"),
+            )
+            .details(reason)),
+        }
+    }
+
+    /// Makes a node answer this node's claim.
+    pub(super) fn adopt(&self, node: Node) -> Result<(), CniError> {
+        if node.allocator != Allocator::Node {
+            return Err(CniError::new(
+                Code::InvalidConfig,
+                format!("node {} has no use for this plugin", node.name),
+            )
+            .details("it is registered with \"allocator\": \"service\": register it with \"node\""));
+        }
+        // The host is asked before the lock is taken. A name registered anew may mean
+        // another VM: this one takes a claim only if it has the node's address.
+        let mut lives = false;
+        match self.survey(&host_prefixes(&node.addresses)) {
+            Ok(seen) => {
+                lives = !seen.ends.is_empty();
+                if !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own)) {
+                    let own: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+                    return Err(CniError::new(
+                        Code::StaleClaim,
+                        format!(
+                            "node {} is registered with {}, which this host does not have",
+                            node.name,
+                            own.join(" and ")
+                        ),
+                    )
+                    .details("register the node with the address it has, or give the host that address"));
+                }
+            }
+            // Without an uplink no pod is wired here: there is nothing to find, and ADD will say so.
+            Err(WiringError::NoUplink { .. }) => {}
+            Err(error) => return Err(self.unread(&error)),
+        }
+        let now = Uptime::now();
+        let mut locked = self.journal.lock()?;
+        let before = locked.claim()?;
+        if before
+            .as_ref()
+            .is_some_and(|before| before.standing == Standing::Active && before.node.claim >= node.claim)
+        {
+            return Ok(());
+        }
+        let heard_of_this_boot = node.boot.as_ref().is_some_and(|boot| boot.id == self.boot_id);
+        let state_dir = self.conf.state_dir.clone();
+        let mut claim = ClaimFile::adopt(node, before.as_ref(), &self.boot_id, state_dir, now);
+        // Without claim.json nobody here knows of a journal of this boot; the service or the host may.
+        claim.journal |= before.is_none() && (heard_of_this_boot || lives);
+        locked.save_claim(&claim)?;
+        log::info(format_args!(
+            "claim {} of node {}, boot {}",
+            claim.node.claim, claim.node.name, claim.boot.seq
+        ));
+        Ok(())
+    }
+
+    /// Puts a lost journal together again from the host; how many entries it has then.
+    pub(super) fn rebuild(&self, claim: ClaimFile) -> Result<usize, CniError> {
+        let seen = match self.survey(&[]) {
+            Ok(seen) => seen,
+            Err(error) => return Err(self.unread(&error)),
+        };
+        let found: Vec<Found> = seen
+            .ends
+            .into_iter()
+            .map(|end| Found { attachment: end.attachment, host_end: end.name, addresses: end.addresses })
+            .collect();
+        let mut locked = self.journal.lock()?;
+        // Another process may have done it while this one looked at the host.
+        let Readiness::Lost(mut claim) = locked.ready(&claim.node.name, &self.boot_id)? else { return Ok(0) };
+        let entries = journal::rebuild::entries(claim.line()?, &found, Uptime::now(), || locked.draw())?;
+        locked.rebuilt(&mut claim, &entries)?;
+        log::warn(format_args!("the journal was lost; rebuilt from the host with {} entries", entries.len()));
+        Ok(entries.len())
+    }
+
+    /// What the host shows within these prefixes.
+    pub(super) fn survey(&self, within: &[IpNet]) -> Result<survey::Survey, WiringError> {
+        let mut host = Host::open()?;
+        let uplink = uplink::find(&mut host, self.uplink)?;
+        survey::survey(&mut host, &uplink, within)
+    }
+
+    fn unread(&self, error: &WiringError) -> CniError {
+        CniError::new(
+            Code::TryAgain,
+            "the journal is not there and the host cannot be asked what lives on it",
+        )
+        .details(error.to_string())
+    }
+
+    /// Whether the service should have heard of an entry by now: one that is younger
+    /// may still be another process's to send.
+    pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
+        entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
+    }
+
+    /// The live entries of an attachment; there is one at most unless something went wrong.
+    pub(super) fn live(&self, attachment: &Attachment) -> Result<Vec<Entry>, CniError> {
+        let entries = self.journal.entries()?;
+        Ok(entries.into_iter().filter(|entry| entry.is_live() && entry.is_of(attachment)).collect())
+    }
+}
+
+/// Addresses as prefixes of one.
+fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
+    addresses.iter().copied().map(IpNet::from).collect()
+}
+
+/// The block's ranges as pairs of addresses, both families.
+pub(super) fn ranges(claim: &ClaimFile) -> Vec<(IpAddr, IpAddr)> {
+    let mut ranges = Vec::new();
+    for range in &claim.node.block.ranges {
+        ranges.push((range.first, range.last));
+        if let (Some(first), Some(last)) = (range.first6, range.last6)
+            && range.first.is_ipv4()
+        {
+            ranges.push((first.into(), last.into()));
+        }
+    }
+    ranges
+}
+
+/// The block as prefixes, both families.
+pub(super) fn prefixes(claim: &ClaimFile) -> Vec<IpNet> {
+    let mut prefixes = Vec::new();
+    for range in ranges(claim) {
+        match range {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                prefixes.extend(Ipv4Subnets::new(first, last, 0).map(IpNet::V4));
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                prefixes.extend(Ipv6Subnets::new(first, last, 0).map(IpNet::V6));
+            }
+            _ => {}
+        }
+    }
+    prefixes
+}
+
+/// What the wiring needs of claim and configuration besides the pod's addresses.
+pub(super) struct Ground {
+    pub(super) uplink: Uplink,
+    ranges: Vec<(IpAddr, IpAddr)>,
+    except: Vec<IpNet>,
+}
+
+impl Ground {
+    pub(super) fn of(host: &mut Host, conf: &NetConf, claim: &ClaimFile) -> Result<Self, WiringError> {
+        let mut except = claim.node.network.address_space.clone();
+        except.extend(&conf.non_masquerade);
+        Ok(Self { uplink: uplink::find(host, conf.uplink.as_deref())?, ranges: ranges(claim), except })
+    }
+
+    pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {
+        let masquerade = conf.ip_masq.then_some(Masquerade {
+            network: conf.network.as_str(),
+            block: &self.ranges,
+            except: &self.except,
+        });
+        Preparation { addresses, masquerade }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::claim::tests::node;
+
+    #[test]
+    fn a_block_is_a_handful_of_prefixes() {
+        let claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        let told: Vec<String> = prefixes(&claim).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["10.240.1.0/30", "fd00:10::100/126"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! `cni-shim` by hand: what a person or a unit file runs on a node.
+
+mod settings;
+mod status;
+
+use crate::{
+    attach::{self, NodeContext, Outcome},
+    cni::netconf::{LogLevel, NodeConf},
+    log,
+    service::{Patience, Service},
+};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use settings::Settings;
+use std::{io::Write, process::ExitCode, time::Duration};
+
+/// The CNI plugin of the VNet's address service. A container runtime starts it
+/// with `CNI_COMMAND` in the environment; the commands here are for people.
+#[derive(Debug, Parser)]
+#[command(name = "cni-shim", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the service of every attachment, and hear what became of this node.
+    ///
+    /// Takes up a new claim, sends what it has not heard of, confirms a deletion once
+    /// no pod is left, and rebuilds a lost journal from the host first.
+    Sync(Settings),
+    /// Show this node's claim and its attachments, from its own files alone.
+    Status(Settings),
+}
+
+/// How output looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command of the command line. Exit status: 0 done, 1 failed, 2 wrong usage.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Some(command) = arguments.command else {
+        // What runtimes' plugins do when somebody runs them without a verb.
+        let about = Arguments::command().render_help();
+        let _ = writeln!(
+            std::io::stderr(),
+            "cni-shim is a CNI plugin; it speaks versions {}.\n\n{about}",
+            crate::cni::SpecVersion::ALL.map(crate::cni::SpecVersion::as_str).join(", ")
+        );
+        return ExitCode::SUCCESS;
+    };
+    log::open(None, LogLevel::Warn, "cni-shim");
+    let done = match command {
+        Command::Sync(settings) => sync(&settings),
+        Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "cni-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sync(settings: &Settings) -> Result<(), String> {
+    let conf = settings.read()?;
+    if conf.node.servers.is_empty() {
+        return Err("no server: give --server URL or --config FILE".to_owned());
+    }
+    let context = NodeContext::open(&conf.node, conf.uplink.as_deref()).map_err(|error| error.to_string())?;
+    // Nobody's pod waits for this one.
+    let patient = conf.node.timeout.max(Duration::from_secs(10));
+    let service = Service::of(&conf.node, Patience::Insist).within(patient);
+    let summary = attach::sync(&context, &service).map_err(|error| error.to_string())?;
+    let refused = summary.refused.len();
+    show(settings.output, &summary, || {
+        let mut text = match summary.outcome {
+            Outcome::Synced => format!("node {} is in step with the service", summary.node),
+            Outcome::Deleting => format!("node {} is being deleted and still has pods", summary.node),
+            Outcome::Ended => format!("node {} is deleted and its block given back", summary.node),
+        };
+        if summary.adopted {
+            text += "\na new claim was taken over";
+        }
+        if let Some(rebuilt) = summary.rebuilt {
+            text += &format!("\nthe journal was lost and rebuilt from the host: {rebuilt} attachments");
+        }
+        if let (Some(claim), Some(boot)) = (summary.claim, summary.boot) {
+            text += &format!("\nclaim {claim}, boot {boot}");
+        }
+        text += &format!(
+            "\n{} live, {} given back, {} newly acknowledged",
+            summary.live, summary.released, summary.acknowledged
+        );
+        for refusal in &summary.refused {
+            text += &format!("\nrefused: {} of {}: {}", refusal.address, refusal.attachment, refusal.reason);
+        }
+        text
+    })?;
+    if refused > 0 {
+        return Err(format!("the service refuses {refused} entries"));
+    }
+    Ok(())
+}
+
+/// What both commands know of the node.
+#[derive(Debug)]
+struct Conf {
+    node: NodeConf,
+    uplink: Option<String>,
+}
+
+fn show<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<(), String> {
+    let text = match format {
+        Format::Table => text(),
+        Format::Json => serde_json::to_string_pretty(value).map_err(|error| error.to_string())?,
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,137 @@
+use super::{Conf, Format};
+use crate::cni::netconf::{self, BOOT_ID_FILE, DATA_DIR, NetConf, NodeConf, STATE_DIR, TIMEOUT, object};
+use clap::Args;
+use ipam_api::names::NodeName;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Which node this is; by default what the first of our configurations would say.
+#[derive(Debug, Args)]
+pub(super) struct Settings {
+    /// A network configuration, or a list of plugins with one of ours, to take everything else from
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The service: `http://IP:PORT` or `unix:///path/of/socket`; may be given several times
+    #[arg(long, value_name = "URL", env = "IPAM_SERVER")]
+    server: Vec<String>,
+    /// This node's name; by default its host name
+    #[arg(long, value_name = "NAME")]
+    node: Option<NodeName>,
+    /// Where the journal is
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
+    /// Where the claim is
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+    /// The interface to the VNet; by default that of the default route
+    #[arg(long, value_name = "INTERFACE")]
+    uplink: Option<String>,
+    /// The file with the service's credential
+    #[arg(long, value_name = "FILE", env = "IPAM_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// The file with the kernel's boot id
+    #[arg(long, value_name = "FILE", hide = true)]
+    boot_id_file: Option<PathBuf>,
+    /// How output looks
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Format,
+}
+
+impl Settings {
+    /// The configuration file with what the command line says instead.
+    pub(super) fn read(&self) -> Result<Conf, String> {
+        let mut conf = match &self.config {
+            Some(path) => from_file(path)?,
+            None => Conf { node: self.without_file()?, uplink: None },
+        };
+        let node = &mut conf.node;
+        if !self.server.is_empty() {
+            node.servers = self.server.iter().map(|text| netconf::server(text)).collect::<Result<_, _>>()?;
+        }
+        if let Some(name) = &self.node {
+            node.name = name.clone();
+        }
+        for (there, here) in [
+            (&mut node.state_dir, &self.state_dir),
+            (&mut node.data_dir, &self.data_dir),
+            (&mut node.boot_id_file, &self.boot_id_file),
+        ] {
+            if let Some(here) = here {
+                *there = std::path::absolute(here).map_err(|error| format!("{}: {error}", here.display()))?;
+            }
+        }
+        if self.token_file.is_some() {
+            node.token_file.clone_from(&self.token_file);
+        }
+        if self.uplink.is_some() {
+            conf.uplink.clone_from(&self.uplink);
+        }
+        Ok(conf)
+    }
+
+    fn without_file(&self) -> Result<NodeConf, String> {
+        let name = match &self.node {
+            Some(name) => name.clone(),
+            None => netconf::host_name().map_err(|why| format!("give --node NAME: {why}"))?,
+        };
+        Ok(NodeConf {
+            servers: Vec::new(),
+            name,
+            state_dir: STATE_DIR.into(),
+            data_dir: DATA_DIR.into(),
+            token_file: None,
+            timeout: TIMEOUT,
+            boot_id_file: BOOT_ID_FILE.into(),
+        })
+    }
+}
+
+/// The node's part of one of our configurations, alone or in a list.
+fn from_file(path: &Path) -> Result<Conf, String> {
+    let said = |why: String| format!("{}: {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| said(error.to_string()))?;
+    let mut conf = object(&text).map_err(|error| said(error.to_string()))?;
+    if let Some(Value::Array(plugins)) = conf.get("plugins") {
+        let ours = plugins.iter().filter_map(Value::as_object);
+        let ours =
+            ours.into_iter().find(|p| p.get("type").and_then(Value::as_str) == Some("cni-shim")).cloned();
+        let mut ours = ours.ok_or_else(|| said("it has no plugin of type cni-shim".to_owned()))?;
+        for key in ["name", "cniVersion"] {
+            if let Some(value) = conf.remove(key) {
+                ours.insert(key.to_owned(), value);
+            }
+        }
+        conf = ours;
+    }
+    let conf = NetConf::from_object(conf).map_err(|error| said(error.to_string()))?;
+    Ok(Conf { node: conf.node, uplink: conf.uplink })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(conf: &Value) -> Result<Conf, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("10.conflist");
+        std::fs::write(&path, conf.to_string()).unwrap();
+        from_file(&path)
+    }
+
+    #[test]
+    fn a_list_and_a_single_configuration_say_the_same() {
+        let plugin =
+            json!({"type": "cni-shim", "server": "http://127.0.0.1:1", "node": "n1", "uplink": "up0"});
+        let mut single = plugin.clone();
+        single["name"] = "pods".into();
+        single["cniVersion"] = "1.0.0".into();
+        let list = json!({"name": "pods", "cniVersion": "1.0.0", "plugins": [{"type": "other"}, plugin]});
+        for conf in [single, list] {
+            let conf = read(&conf).unwrap();
+            assert_eq!((conf.node.name.as_str(), conf.uplink.as_deref()), ("n1", Some("up0")));
+        }
+        let error = read(&json!({"name": "pods", "cniVersion": "1.0.0", "plugins": []})).unwrap_err();
+        assert!(error.contains("no plugin of type cni-shim"), "{error}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Points at which a test stops ADD or DEL (feature `fault-points`; nothing in a release).
+//!
+//! `CNI_SHIM_FAULT=NAME` ends the process there as SIGKILL would;
+//! `CNI_SHIM_FAULT=NAME:PATH` makes `PATH.reached` there and waits as long as `PATH` exists.
+
+/// The points, in the order in which ADD and DEL pass them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// ADD: both locks and the pod's namespace are there, nothing is picked.
+    AddBeforeIntent,
+    /// ADD: the entry is made, nobody has heard of it.
+    AddAfterIntent,
+    /// ADD: the pod is wired; the service's answer may be there or not.
+    AddAfterWire,
+    /// ADD: the service has answered, the entry does not know yet.
+    AddAfterPut,
+    /// ADD: the entry is `wired`, nothing is printed.
+    AddAfterWired,
+    /// ADD that failed: what it made is unwired, its entry still lives.
+    UndoAfterUnwire,
+    /// ADD that failed: its entry is `released`, the service has not heard of it.
+    UndoAfterReleased,
+    /// DEL: the entry is `releasing`, the pod is wired.
+    DelAfterReleasing,
+    /// DEL: the pod is unwired, the entry still lives.
+    DelAfterUnwire,
+    /// DEL: the entry is `released`, the service has not heard of it.
+    DelAfterReleased,
+    /// DEL: the service has answered, the entry does not know yet.
+    DelAfterDelete,
+    /// Sync: the journal is listed, nothing is sent.
+    SyncAfterListing,
+    /// Sync: the service has answered, no entry knows yet.
+    SyncAfterAnswer,
+}
+
+#[cfg(feature = "fault-points")]
+impl Point {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AddBeforeIntent => "add-before-intent",
+            Self::AddAfterIntent => "add-after-intent",
+            Self::AddAfterWire => "add-after-wire",
+            Self::AddAfterPut => "add-after-put",
+            Self::AddAfterWired => "add-after-wired",
+            Self::UndoAfterUnwire => "undo-after-unwire",
+            Self::UndoAfterReleased => "undo-after-released",
+            Self::DelAfterReleasing => "del-after-releasing",
+            Self::DelAfterUnwire => "del-after-unwire",
+            Self::DelAfterReleased => "del-after-released",
+            Self::DelAfterDelete => "del-after-delete",
+            Self::SyncAfterListing => "sync-after-listing",
+            Self::SyncAfterAnswer => "sync-after-answer",
+        }
+    }
+}
+
+/// Stops here if a test asks for it.
+#[cfg(feature = "fault-points")]
+pub fn at(point: Point) {
+    use nix::sys::signal::{Signal, raise};
+    let Ok(asked) = std::env::var("CNI_SHIM_FAULT") else { return };
+    match asked.split_once(':') {
+        None if asked == point.name() => {
+            // Nothing gets to clean up, as when the runtime's patience ends.
+            let _ = raise(Signal::SIGKILL);
+        }
+        Some((name, path)) if name == point.name() => {
+            let _ = std::fs::write(format!("{path}.reached"), "");
+            while std::fs::exists(path).unwrap_or(false) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Nothing: this build has no fault points.
+#[cfg(not(feature = "fault-points"))]
+pub fn at(_: Point) {}

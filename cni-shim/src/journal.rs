@@ -1,0 +1,24 @@
+//! The node's own record of its attachments.
+//!
+//! One journal a node, whatever the number of networks: one lock, one claim,
+//! one count of boots, one file an address. Nothing here talks to the service
+//! or the kernel's networking; whoever holds the lock does neither.
+
+pub(crate) mod attachment_lock;
+pub(crate) mod boot;
+pub(crate) mod claim;
+pub(crate) mod entry;
+pub(crate) mod error;
+pub mod files;
+pub mod pick;
+pub mod rebuild;
+pub(crate) mod store;
+
+pub use attachment_lock::AttachmentLock;
+pub use boot::Uptime;
+pub use claim::{ClaimFile, Standing};
+pub use entry::{Conflict, Entry};
+pub use error::JournalError;
+pub use pick::{Past, Pick};
+pub use rebuild::Found;
+pub use store::{Header, Journal, Locked, Readiness};

@@ -1,0 +1,84 @@
+use super::{JournalError, files};
+use ipam_api::names::{ContainerId, NetworkName};
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Keeps ADD and DEL of one container in one network apart. The kernel gives
+/// it back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct AttachmentLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl AttachmentLock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn take(
+        state_dir: &Path,
+        network: &NetworkName,
+        container: &ContainerId,
+    ) -> Result<Self, JournalError> {
+        let directory = state_dir.join("attachments.lock.d").join(network.as_str());
+        let path = directory.join(container.as_str());
+        loop {
+            files::make_directory(&directory)?;
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let file = match file {
+                Ok(file) => file,
+                // The last DEL of the network took the directory away in between.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(JournalError::io(&path)(error)),
+            };
+            file.lock().map_err(JournalError::io(&path))?;
+            // Whoever held it may have removed the file: then the lock is on nothing that others can find.
+            let ours = file.metadata().map_err(JournalError::io(&path))?;
+            match fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Self { file, path });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives it back and removes its file: for a container of which nothing is left.
+    pub fn discard(self) {
+        // Still locked: whoever opened the file before sees, once they have the lock, that its name is gone.
+        let _ = fs::remove_file(&self.path);
+        drop(self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn one_at_a_time_even_while_files_come_and_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let (network, container) = ("n".parse().unwrap(), "c".parse().unwrap());
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (inside, directory, network, container) = (&inside, &directory, &network, &container);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let lock = AttachmentLock::take(directory.path(), network, container).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        if (n + round) % 2 == 0 {
+                            lock.discard();
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,192 @@
+use super::{JournalError, Uptime};
+use ipam_api::{
+    line::{Extent, Line, Offset},
+    wire::{Boot, BootSeq, Node, NodeStamp, NodeState, Seq, Stamp},
+};
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+/// Whether the node may use its block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is")]
+pub enum Standing {
+    /// Not until a first sync has taken the claim up.
+    Planned,
+    /// Yes.
+    Active,
+    /// Not for new pods: the node is being deleted.
+    Deleting {
+        /// Names the deletion that an empty journal confirms.
+        deletion: Option<String>,
+    },
+    /// Not for new pods: the service no longer knows this claim.
+    Stale {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// What outlives a reboot (`claim.json`): the block, and which boot this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimFile {
+    /// The node as the service last described it.
+    pub node: Node,
+    /// When that was; counts within this boot.
+    pub received: Uptime,
+    /// This boot: the kernel's id and its number.
+    pub boot: Boot,
+    /// Whether the node may use its block.
+    pub standing: Standing,
+    /// Whether this boot had a journal: then a missing one is lost, not empty.
+    pub journal: bool,
+    /// Where the journal is.
+    pub state_dir: PathBuf,
+}
+
+impl ClaimFile {
+    /// The claim in a node answer. A boot that the service has heard of keeps
+    /// its number, another gets the next; `before` is what this node had.
+    #[must_use]
+    pub fn adopt(node: Node, before: Option<&Self>, boot_id: &str, state_dir: PathBuf, now: Uptime) -> Self {
+        let next = |boot: &Boot| if boot.id == boot_id { boot.seq } else { BootSeq(boot.seq.0 + 1) };
+        let heard = node.boot.as_ref().map_or(BootSeq(1), next);
+        let same = before.filter(|before| before.node.claim == node.claim);
+        let seq = same.map_or(heard, |before| heard.max(next(&before.boot)));
+        Self {
+            standing: standing(&node),
+            node,
+            received: now,
+            boot: Boot { id: boot_id.to_owned(), seq },
+            journal: before.is_some_and(|before| before.journal && before.boot.id == boot_id),
+            state_dir,
+        }
+    }
+
+    /// Takes a newer description of the same claim. Whether it was of the same.
+    pub fn refresh(&mut self, node: Node, now: Uptime) -> bool {
+        let same = node.claim == self.node.claim;
+        if same {
+            self.standing = standing(&node);
+            self.node = node;
+            self.received = now;
+        }
+        same
+    }
+
+    /// The header of a request about `seq`.
+    #[must_use]
+    pub fn stamp(&self, seq: Seq) -> NodeStamp {
+        NodeStamp {
+            stamp: Stamp { claim: self.node.claim, boot: self.boot.seq, seq },
+            block: self.node.block.version,
+            boot_id: Some(self.boot.id.clone()),
+            machine: None,
+        }
+    }
+
+    /// The number line of the node's subnet.
+    ///
+    /// # Errors
+    /// The subnet's CIDRs make none.
+    pub fn line(&self) -> Result<Line, JournalError> {
+        Line::of(&self.node.network.cidrs).map_err(|error| JournalError::Node(error.to_string()))
+    }
+
+    /// The block on that line.
+    ///
+    /// # Errors
+    /// A range is not on the line.
+    pub fn block(&self, line: Line) -> Result<Vec<Extent>, JournalError> {
+        let wrong = |why: String| JournalError::Node(format!("block: {why}"));
+        self.node
+            .block
+            .ranges
+            .iter()
+            .map(|range| {
+                let first = line.offset_of(range.first).map_err(|error| wrong(error.to_string()))?;
+                let last = line.offset_of(range.last).map_err(|error| wrong(error.to_string()))?;
+                Extent::inclusive(first, last)
+                    .ok_or_else(|| wrong(format!("{} comes after {}", range.first, range.last)))
+            })
+            .collect()
+    }
+
+    /// Addresses that rest by the service's account, and since when.
+    #[must_use]
+    pub fn resting(&self, line: Line) -> Vec<(Offset, Uptime)> {
+        let since = |age: u64| self.received.minus(Duration::from_secs(age));
+        let resting = self.node.resting.iter();
+        resting.filter_map(|r| Some((line.offset_of(r.address).ok()?, since(r.age_seconds)))).collect()
+    }
+
+    /// The prefix of the subnet that an address lies in.
+    #[must_use]
+    pub fn own_offsets(&self, line: Line) -> Vec<Offset> {
+        self.node.addresses.iter().filter_map(|&address: &IpAddr| line.offset_of(address).ok()).collect()
+    }
+}
+
+fn standing(node: &Node) -> Standing {
+    match node.state {
+        NodeState::Planned => Standing::Planned,
+        NodeState::Active => Standing::Active,
+        NodeState::Deleting => Standing::Deleting { deletion: node.deletion.clone() },
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use ipam_api::wire::Claim;
+    use serde_json::json;
+
+    pub(crate) fn node(claim: u64, boot: Option<(&str, u64)>) -> Node {
+        let mut node = json!({
+            "name": "n1", "pool": "workers", "subnet": "prod/nodes",
+            "addresses": ["10.240.0.10", "fd00:10::a"], "claim": claim,
+            "block": {"version": 1, "ranges": [{"first": "10.240.1.0", "last": "10.240.1.3", "first6": "fd00:10::100", "last6": "fd00:10::103"}]},
+            "network": {"cidrs": ["10.240.0.0/16", "fd00:10::/64"], "gateways": ["10.240.0.1", "fd00:10::1"],
+                        "addressSpace": ["10.240.0.0/12", "fd00:10::/48"]},
+            "maxPods": 4, "restSeconds": 130, "allocator": "node", "state": "active",
+            "resting": [{"address": "10.240.1.2", "ageSeconds": 10}],
+            "allocations": 0, "claimedAt": "2026-01-01T00:00:00Z"
+        });
+        if let Some((id, seq)) = boot {
+            node["boot"] = json!({"id": id, "seq": seq});
+        }
+        serde_json::from_value(node).unwrap()
+    }
+
+    fn seq(node: Node, before: Option<&ClaimFile>, boot_id: &str) -> u64 {
+        ClaimFile::adopt(node, before, boot_id, "/run/x".into(), Uptime(0)).boot.seq.0
+    }
+
+    #[test]
+    fn a_boot_keeps_its_number_and_another_gets_the_next() {
+        assert_eq!(seq(node(1, None), None, "a"), 1);
+        assert_eq!(seq(node(1, Some(("a", 7))), None, "a"), 7);
+        assert_eq!(seq(node(1, Some(("a", 7))), None, "b"), 8);
+        let before = ClaimFile::adopt(node(1, Some(("x", 20))), None, "a", "/run/x".into(), Uptime(0));
+        assert_eq!(seq(node(1, Some(("a", 7))), Some(&before), "a"), 21);
+        assert_eq!(seq(node(2, Some(("a", 7))), Some(&before), "a"), 7, "counts within one claim");
+    }
+
+    #[test]
+    fn the_block_lies_on_the_line() {
+        let claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(60_000_000));
+        let line = claim.line().unwrap();
+        let block = claim.block(line).unwrap();
+        assert_eq!(block, [Extent::inclusive(Offset(256), Offset(259)).unwrap()]);
+        assert_eq!(claim.resting(line), [(Offset(258), Uptime(50_000_000))]);
+        assert_eq!(claim.own_offsets(line), [Offset(10), Offset(10)]);
+    }
+
+    #[test]
+    fn another_claim_is_not_a_newer_description() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        assert!(!claim.refresh(node(2, None), Uptime(1)));
+        assert_eq!(claim.node.claim, Claim(1));
+        assert!(claim.refresh(node(1, None), Uptime(1)));
+    }
+}

@@ -1,0 +1,357 @@
+use super::{
+    ClaimFile, Entry, JournalError, Standing, Uptime,
+    files::{self, Durability},
+};
+use ipam_api::{
+    names::{Attachment, NodeName},
+    wire::{BootSeq, Claim, Seq},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    net::IpAddr,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Whose journal it is (`header.json`): without it there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Header {
+    /// The node.
+    pub node: NodeName,
+    /// The claim that its entries were last sent under.
+    pub claim: Claim,
+    /// The boot, likewise.
+    pub boot_seq: BootSeq,
+    /// The kernel's id of that boot: entries of another are void.
+    pub boot_id: String,
+    /// Where the claim is.
+    pub data_dir: PathBuf,
+}
+
+/// Where the journal of a node is.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    state: PathBuf,
+    data: PathBuf,
+}
+
+/// What stands between a caller and the journal's use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Nothing.
+    Ready(Box<ClaimFile>),
+    /// No claim is known: it has to be fetched.
+    NoClaim,
+    /// The journal of this boot is lost: it has to be rebuilt from the host.
+    Lost(Box<ClaimFile>),
+}
+
+impl Journal {
+    /// The journal in these directories; touches nothing.
+    #[must_use]
+    pub fn at(state: &Path, data: &Path) -> Self {
+        Self { state: state.to_owned(), data: data.to_owned() }
+    }
+
+    /// Where its entries are.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// The claim, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn claim(&self) -> Result<Option<ClaimFile>, JournalError> {
+        files::read(&self.claim_path())
+    }
+
+    /// The header, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn header(&self) -> Result<Option<Header>, JournalError> {
+        files::read(&self.header_path())
+    }
+
+    /// All entries, by address. Without the lock they are a picture that may have changed since.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
+        let mut entries = Vec::new();
+        for path in files::list(&self.addresses())? {
+            // Gone since the listing: only possible without the lock.
+            entries.extend(files::read::<Entry>(&path)?);
+        }
+        entries.sort_by_key(|entry: &Entry| entry.address);
+        Ok(entries)
+    }
+
+    /// Waits for the node's lock. Hold it for file work only, never while
+    /// talking to the service or the kernel's networking.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn lock(&self) -> Result<Locked<'_>, JournalError> {
+        files::make_directory(&self.addresses())?;
+        files::make_directory(&self.data)?;
+        let path = self.state.join("lock");
+        let io = || JournalError::io(path.clone());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io())?;
+        file.lock().map_err(io())?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io())?;
+        let mut locked = Locked { journal: self, file, last: Seq(0) };
+        locked.last = match text.trim().parse() {
+            Ok(last) => Seq(last),
+            // A new lock, or one that somebody emptied: the entries know how far we were.
+            Err(_) => self.entries()?.iter().map(|entry| entry.seq).max().unwrap_or_default(),
+        };
+        Ok(locked)
+    }
+
+    fn addresses(&self) -> PathBuf {
+        self.state.join("addresses")
+    }
+
+    fn entry_path(&self, address: IpAddr) -> PathBuf {
+        self.addresses().join(address.to_string())
+    }
+
+    fn header_path(&self) -> PathBuf {
+        self.state.join("header.json")
+    }
+
+    fn claim_path(&self) -> PathBuf {
+        self.data.join("claim.json")
+    }
+}
+
+/// The journal while this process alone may change it.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    journal: &'a Journal,
+    file: File,
+    last: Seq,
+}
+
+impl Locked<'_> {
+    /// The next sequence number: the time since boot in µs, but at least one more than the last.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub fn draw(&mut self) -> Result<Seq, JournalError> {
+        let seq = next_seq(self.last, Uptime::now());
+        // Always twenty digits: one write replaces the last number whole.
+        let text = format!("{:020}\n", seq.0);
+        let path = self.journal.state.join("lock");
+        self.file.write_all_at(text.as_bytes(), 0).map_err(JournalError::io(path))?;
+        self.last = seq;
+        Ok(seq)
+    }
+
+    /// All entries, by address.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
+        self.journal.entries()
+    }
+
+    /// The claim, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn claim(&self) -> Result<Option<ClaimFile>, JournalError> {
+        self.journal.claim()
+    }
+
+    /// Keeps the claim so that loss of power does not lose it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn save_claim(&mut self, claim: &ClaimFile) -> Result<(), JournalError> {
+        files::replace(&self.journal.claim_path(), claim, Durability::Power)
+    }
+
+    /// Forgets claim and journal: the service confirmed that they are over.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn forget(&mut self) -> Result<(), JournalError> {
+        files::remove(&self.journal.claim_path(), Durability::Power)?;
+        files::remove(&self.journal.header_path(), Durability::Process)?;
+        self.empty()
+    }
+
+    /// Makes an entry for an address that has none, or one in its rest.
+    ///
+    /// # Errors
+    /// The address has a live entry, or the file system refuses.
+    pub fn create(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        let path = self.journal.entry_path(entry.address);
+        if files::create(&path, entry)? {
+            return Ok(());
+        }
+        match files::read::<Entry>(&path)? {
+            Some(old) if old.is_live() => Err(JournalError::Taken { address: entry.address }),
+            _ => files::replace(&path, entry, Durability::Process),
+        }
+    }
+
+    /// Changes the entry of an address if it is still this attachment's, and
+    /// returns it as it is now; `None` if it is not.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn change(
+        &mut self,
+        address: IpAddr,
+        attachment: &Attachment,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<Option<Entry>, JournalError> {
+        let path = self.journal.entry_path(address);
+        let Some(before) = files::read::<Entry>(&path)?.filter(|entry| entry.is_of(attachment)) else {
+            return Ok(None);
+        };
+        let mut entry = before.clone();
+        change(&mut entry);
+        if entry != before {
+            files::replace(&path, &entry, Durability::Process)?;
+        }
+        Ok(Some(entry))
+    }
+
+    /// Sees what stands in the way of using the journal and puts right what
+    /// needs no one else: a new boot gets its number, entries of an old one go,
+    /// entries of another claim or number are to be sent again.
+    ///
+    /// # Errors
+    /// Files cannot be read or written, or belong to another node or configuration.
+    pub fn ready(&mut self, node: &NodeName, boot_id: &str) -> Result<Readiness, JournalError> {
+        let header = self.journal.header()?;
+        if let Some(header) = &header
+            && header.data_dir != self.journal.data
+        {
+            return Err(self.other_directories(&self.journal.state, &header.data_dir));
+        }
+        let Some(mut claim) = self.claim()? else { return Ok(Readiness::NoClaim) };
+        if claim.node.name != *node {
+            return Err(JournalError::OtherNode {
+                path: self.journal.claim_path(),
+                theirs: claim.node.name.to_string(),
+                ours: node.to_string(),
+            });
+        }
+        if claim.state_dir != self.journal.state {
+            return Err(self.other_directories(&claim.state_dir, &self.journal.data));
+        }
+        if claim.boot.id != boot_id {
+            boot_id.clone_into(&mut claim.boot.id);
+            claim.boot.seq.0 += 1;
+            claim.journal = false;
+            // Ages were told in another boot: what rested then rests at least since this one began.
+            claim.received = Uptime(0);
+            self.save_claim(&claim)?;
+        }
+        match header {
+            Some(header) if header.boot_id == boot_id => {
+                if (header.claim, header.boot_seq) != (claim.node.claim, claim.boot.seq) {
+                    self.send_again()?;
+                    self.write_header(&claim)?;
+                }
+            }
+            None if claim.journal => return Ok(Readiness::Lost(Box::new(claim))),
+            _ => {
+                self.empty()?;
+                self.write_header(&claim)?;
+            }
+        }
+        self.mark(&mut claim)?;
+        Ok(Readiness::Ready(Box::new(claim)))
+    }
+
+    /// Makes these entries the journal, in place of a lost one.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn rebuilt(&mut self, claim: &mut ClaimFile, entries: &[Entry]) -> Result<(), JournalError> {
+        self.empty()?;
+        for entry in entries {
+            self.create(entry)?;
+        }
+        // The header last: until it is there the journal counts as lost.
+        self.write_header(claim)?;
+        self.mark(claim)
+    }
+
+    /// Stops ADD until a person or a sync has found out what the service knows.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn stale(&mut self, claim: Claim, reason: &str) -> Result<(), JournalError> {
+        let Some(mut file) = self.claim()?.filter(|file| file.node.claim == claim) else { return Ok(()) };
+        file.standing = Standing::Stale { reason: reason.to_owned() };
+        self.save_claim(&file)
+    }
+
+    fn mark(&mut self, claim: &mut ClaimFile) -> Result<(), JournalError> {
+        if claim.journal {
+            return Ok(());
+        }
+        claim.journal = true;
+        self.save_claim(claim)
+    }
+
+    fn send_again(&mut self) -> Result<(), JournalError> {
+        for mut entry in self.entries()? {
+            entry.acked = false;
+            entry.refused = None;
+            files::replace(&self.journal.entry_path(entry.address), &entry, Durability::Process)?;
+        }
+        Ok(())
+    }
+
+    fn write_header(&mut self, claim: &ClaimFile) -> Result<(), JournalError> {
+        let header = Header {
+            node: claim.node.name.clone(),
+            claim: claim.node.claim,
+            boot_seq: claim.boot.seq,
+            boot_id: claim.boot.id.clone(),
+            data_dir: self.journal.data.clone(),
+        };
+        files::replace(&self.journal.header_path(), &header, Durability::Process)
+    }
+
+    fn empty(&mut self) -> Result<(), JournalError> {
+        for path in files::list(&self.journal.addresses())? {
+            files::remove(&path, Durability::Process)?;
+        }
+        Ok(())
+    }
+
+    fn other_directories(&self, state: &Path, data: &Path) -> JournalError {
+        JournalError::OtherDirectories { theirs: state.to_owned(), data: data.to_owned() }
+    }
+}
+
+/// The number after `last` at `now`.
+fn next_seq(last: Seq, now: Uptime) -> Seq {
+    Seq(now.0.max(last.0.saturating_add(1)))
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,83 @@
+//! The plugin: one verb a process, an answer or an error object on standard output.
+
+use crate::{
+    attach,
+    cni::{CniError, Code, Invocation, NetConf, SpecVersion, Verb},
+    log,
+};
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    process::ExitCode,
+    sync::OnceLock,
+};
+
+/// The version of the configuration, for error objects, once it is known.
+static VERSION: OnceLock<SpecVersion> = OnceLock::new();
+
+/// Runs the verb of `CNI_COMMAND`.
+#[must_use]
+pub fn run(command: &str) -> ExitCode {
+    panic_as_error_object();
+    match verb(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error(&error);
+            print(&error.to_json(VERSION.get().copied()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn verb(command: &str) -> Result<(), CniError> {
+    let verb = Verb::of(command)?;
+    if verb == Verb::Version {
+        print(&SpecVersion::report());
+        return Ok(());
+    }
+    let invocation = Invocation::read(verb, |name| std::env::var(name).ok())?;
+    let conf = NetConf::parse(&standard_input()?)?;
+    let _ = VERSION.set(conf.version);
+    let about = format!("{command} {}/{}/{}", conf.network, invocation.container_id, invocation.if_name);
+    log::open(conf.log_file.as_deref(), conf.log_level, &about);
+    match verb {
+        Verb::Add => {
+            let added = attach::add(&invocation, &conf)?;
+            print(&added.result.to_json(conf.version));
+            // The runtime goes on as soon as it has read the result and this process has
+            // ended: what is left is for the segment, and takes no time to speak of.
+            added.announce();
+            Ok(())
+        }
+        Verb::Del => attach::del(&invocation, &conf),
+        Verb::Check => attach::check(&invocation, &conf),
+        Verb::Version => Ok(()),
+    }
+}
+
+/// All of standard input: it may come in pieces, and be larger than a pipe holds.
+fn standard_input() -> Result<Vec<u8>, CniError> {
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).map_err(|error| {
+        CniError::new(Code::Io, "standard input cannot be read").details(error.to_string())
+    })?;
+    Ok(text)
+}
+
+fn print(value: &Value) {
+    let mut out = std::io::stdout().lock();
+    // A runtime that hung up does not read an error about it either.
+    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+}
+
+/// A defect still ends with an error object: the runtime shows nothing else. What
+/// is half done by then is DEL's to take away.
+fn panic_as_error_object() {
+    std::panic::set_hook(Box::new(|panic| {
+        let error = CniError::new(Code::Internal, "cni-shim has a defect; please report it")
+            .details(panic.to_string());
+        log::error(&error);
+        print(&error.to_json(VERSION.get().copied()));
+        std::process::exit(1);
+    }));
+}

@@ -1,0 +1,266 @@
+use super::{Marker, Patience};
+use crate::{cni::netconf::NodeConf, journal::Uptime, log};
+use ipam_api::{
+    client::{Answer, Client, ClientError, Server, Settings, Token},
+    names::{Attachment, NodeName},
+    wire::{
+        Allocation, AllocationSpec, Node, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer, SyncRequest,
+    },
+};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Heard<T> {
+    /// Success.
+    Done(T),
+    /// A refusal (409 or 507 with one of our types): the service knows the
+    /// request and will not have it.
+    Refused(Box<Problem>),
+    /// Neither: whatever else came back, the node goes on by itself.
+    Unreachable {
+        /// Why, for people.
+        reason: String,
+        /// The service's problem, if it is one.
+        problem: Option<Box<Problem>>,
+    },
+}
+
+impl<T> Heard<T> {
+    fn of(result: Result<Answer<T>, ClientError>) -> Self {
+        match result {
+            Ok(answer) => Self::Done(answer.value),
+            Err(error) => match error.refusal() {
+                Some(problem) => Self::Refused(Box::new(problem.clone())),
+                None => Self::Unreachable {
+                    problem: error.problem().cloned().map(Box::new),
+                    reason: error.to_string(),
+                },
+            },
+        }
+    }
+
+    /// Whether the service knows no such thing, and says so itself.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Unreachable { problem: Some(problem), .. } if problem.kind == ProblemType::NotFound)
+    }
+}
+
+/// The service as one node calls it. Each call runs to its end on the calling
+/// thread, which must not be one that changes namespaces meanwhile.
+#[derive(Debug, Clone)]
+pub struct Service {
+    servers: Vec<Server>,
+    node: NodeName,
+    token_file: Option<PathBuf>,
+    budget: Duration,
+    marker: Marker,
+    patience: Patience,
+}
+
+impl Service {
+    /// The service of a configuration.
+    #[must_use]
+    pub fn of(conf: &NodeConf, patience: Patience) -> Self {
+        Self {
+            servers: conf.servers.clone(),
+            node: conf.name.clone(),
+            token_file: conf.token_file.clone(),
+            budget: conf.timeout,
+            marker: Marker::of(&conf.state_dir),
+            patience,
+        }
+    }
+
+    /// The same with another budget a call.
+    #[must_use]
+    pub fn within(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The node as the service knows it.
+    #[must_use]
+    pub fn node(&self) -> Heard<Node> {
+        self.call(async |client| client.node(&self.node).await)
+    }
+
+    /// Records that an attachment holds an address.
+    #[must_use]
+    pub fn hold(
+        &self,
+        attachment: &Attachment,
+        stamp: &NodeStamp,
+        address: IpAddr,
+        pod: Option<&PodRef>,
+    ) -> Heard<Allocation> {
+        let spec = AllocationSpec { address: Some(address), pod: pod.cloned() };
+        self.call(async |client| client.put_allocation(&self.node, attachment, Some(stamp), &spec).await)
+    }
+
+    /// Gives an address back.
+    #[must_use]
+    pub fn release(&self, attachment: &Attachment, stamp: &NodeStamp, address: IpAddr) -> Heard<()> {
+        self.call(async |client| {
+            client.delete_allocation(&self.node, attachment, Some(stamp), Some(address)).await
+        })
+    }
+
+    /// Sends the whole journal.
+    #[must_use]
+    pub fn sync(&self, stamp: &NodeStamp, journal: &SyncRequest) -> Heard<SyncAnswer> {
+        self.call(async |client| client.sync(&self.node, stamp, journal).await)
+    }
+
+    /// One call: the addresses in order, until one has spoken or the budget is spent.
+    fn call<T>(&self, request: impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
+        if self.patience == Patience::Heed
+            && let Some(reason) = self.marker.holds(Uptime::now(), self.budget)
+        {
+            return Heard::Unreachable { reason, problem: None };
+        }
+        let heard = self.ask(request);
+        match &heard {
+            Heard::Done(_) | Heard::Refused(_) => {
+                if self.marker.clear() {
+                    log::info("the service answers again");
+                }
+            }
+            Heard::Unreachable { reason, problem } => {
+                match problem {
+                    Some(problem) => {
+                        log::warn(format_args!("the service answered {}: {reason}", problem.status))
+                    }
+                    None => log::warn(reason),
+                }
+                // A plain answer to a question about the node is no outage, whatever it says.
+                if !heard.is_not_found()
+                    && let Err(error) = self.marker.set(Uptime::now(), reason)
+                {
+                    log::warn(error);
+                }
+            }
+        }
+        heard
+    }
+
+    fn ask<T>(&self, request: impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
+        let unreachable = |reason: String| Heard::Unreachable { reason, problem: None };
+        let token = match self.token() {
+            Ok(token) => token,
+            Err(reason) => return unreachable(reason),
+        };
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return unreachable(format!("no connection can be made: {error}")),
+        };
+        let end = Instant::now() + self.budget;
+        let mut heard = unreachable("no server is configured".to_owned());
+        for (n, server) in self.servers.iter().enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            // What is left is shared out: a dead address must not eat the others' time.
+            let share = left / u32::try_from(self.servers.len() - n).unwrap_or(1);
+            if share.is_zero() {
+                break;
+            }
+            let settings = Settings { connect_timeout: share, timeout: share, token: token.clone() };
+            heard = match Client::new(server.clone(), settings) {
+                Ok(client) => Heard::of(runtime.block_on(request(&client))),
+                Err(error) => unreachable(error.to_string()),
+            };
+            if !matches!(heard, Heard::Unreachable { .. }) {
+                break;
+            }
+        }
+        heard
+    }
+
+    fn token(&self) -> Result<Option<Token>, String> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("tokenFile {}: {error}", path.display()))?;
+        Token::new(&text).map(Some).map_err(|error| format!("tokenFile {}: {error}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    /// Answers each connection with the next of these, then stops listening.
+    fn answers(texts: &[&'static str]) -> (String, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let texts = texts.to_vec();
+        let thread = std::thread::spawn(move || {
+            for text in texts {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer).unwrap();
+                stream.write_all(text.as_bytes()).unwrap();
+            }
+        });
+        (address, thread)
+    }
+
+    fn service(state: &std::path::Path, servers: &[&str]) -> Service {
+        Service {
+            servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
+            node: "n1".parse().unwrap(),
+            token_file: None,
+            budget: Duration::from_secs(5),
+            marker: Marker::of(state),
+            patience: Patience::Heed,
+        }
+    }
+
+    fn release(service: &Service) -> Heard<()> {
+        let stamp = "claim=1, boot=1, seq=1, block=1".parse().unwrap();
+        service.release(&crate::journal::entry::tests::attachment("c"), &stamp, "10.0.0.1".parse().unwrap())
+    }
+
+    const STALE: &str = "HTTP/1.1 409 Conflict\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n{\"type\":\"/problems/stale-claim\",\"title\":\"t\",\"status\":409,\"detail\":\"another claim\"}";
+    const FOREIGN: &str = "HTTP/1.1 409 Conflict\r\nconnection: close\r\n\r\n{\"type\":\"about:blank\"}";
+    const MISSING: &str = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"type\":\"/problems/not-found\",\"title\":\"t\",\"status\":404,\"detail\":\"no node n1\"}";
+    const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+
+    #[test]
+    fn only_our_refusals_are_refusals() {
+        let directory = tempfile::tempdir().unwrap();
+        let (address, thread) = answers(&[STALE, FOREIGN, MISSING, DONE]);
+        let mut service = service(directory.path(), &[&address]);
+        service.patience = Patience::Insist;
+        assert!(
+            matches!(release(&service), Heard::Refused(problem) if problem.kind == ProblemType::StaleClaim)
+        );
+        let foreign = release(&service);
+        assert!(matches!(&foreign, Heard::Unreachable { problem: None, .. }) && !foreign.is_not_found());
+        assert!(release(&service).is_not_found());
+        assert!(service.marker.said().is_some());
+        assert!(matches!(release(&service), Heard::Done(())));
+        assert!(service.marker.said().is_none(), "a success clears the marker");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn after_a_failure_nobody_is_asked_for_a_while() {
+        let directory = tempfile::tempdir().unwrap();
+        let (address, thread) = answers(&[DONE]);
+        let service = service(directory.path(), &["http://127.0.0.1:1", &address]);
+        assert!(matches!(release(&service), Heard::Done(())), "the second address answers");
+        thread.join().unwrap();
+        assert!(matches!(release(&service), Heard::Unreachable { .. }));
+        let begin = Instant::now();
+        assert!(matches!(release(&service), Heard::Unreachable { .. }));
+        assert!(begin.elapsed() < Duration::from_millis(100));
+    }
+}
