@@ -1,0 +1,20 @@
+//! The store's planning side, on a database file of its own.
+
+#[path = "store/attack.rs"]
+mod attack;
+#[path = "store/nodes.rs"]
+mod nodes;
+#[path = "store/pools.rs"]
+mod pools;
+#[path = "store/random.rs"]
+mod random;
+#[path = "store/reservations.rs"]
+mod reservations;
+#[path = "store/subnets.rs"]
+mod subnets;
+#[path = "store/support.rs"]
+mod support;
+#[path = "store/views.rs"]
+mod views;
+#[path = "store/vnets.rs"]
+mod vnets;

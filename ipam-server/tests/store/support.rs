@@ -1,0 +1,266 @@
+//! A store on a file of its own, and what every test says in few words.
+
+use ipam_api::{
+    names::SubnetPath,
+    wire::{
+        Allocator, NodeSpec, PoolSpec, PoolSubnet, ReservationSpec, SubnetSpec, VnetSpec,
+    },
+};
+use ipam_server::{
+    clock::Clock,
+    store::{Change, Commit, DatabaseUrl, Page, Store, StoreError},
+};
+use jiff::{SignedDuration, Timestamp};
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use std::{
+    fmt::{Debug, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+use tempfile::TempDir;
+
+/// A clock that tests set.
+#[derive(Debug)]
+pub(crate) struct SetClock(Mutex<Timestamp>);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl SetClock {
+    pub(crate) fn pass(&self, seconds: i64) {
+        *self.0.lock().unwrap() += SignedDuration::from_secs(seconds);
+    }
+}
+
+/// A store, its clock and its file.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<SetClock>,
+    dir: TempDir,
+}
+
+pub(crate) fn parse<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+pub(crate) fn all<T: std::str::FromStr<Err: Debug>>(texts: &[&str]) -> Vec<T> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+pub(crate) fn keep() -> Change {
+    Change::default()
+}
+
+pub(crate) fn dry() -> Change {
+    Change { commit: Commit::DryRun, ..Change::default() }
+}
+
+pub(crate) fn page() -> Page {
+    Page { limit: 1000, after: None }
+}
+
+pub(crate) fn vnet(space: &[&str]) -> VnetSpec {
+    VnetSpec { address_space: all(space), service_cidrs: vec![] }
+}
+
+pub(crate) fn subnet(cidrs: &[&str]) -> SubnetSpec {
+    SubnetSpec { cidrs: all(cidrs), gateways: vec![], reserve_platform: true }
+}
+
+pub(crate) fn reservation(first: &str, last: &str) -> ReservationSpec {
+    ReservationSpec { first: parse(first), last: parse(last), reason: "a test".to_owned(), for_nodes: false }
+}
+
+/// A pool of blocks of `max_pods` in these subnets, without surge.
+pub(crate) fn pool(subnets: &[&str], max_pods: u64, nodes: u64) -> PoolSpec {
+    let subnets = subnets.iter().map(|path| PoolSubnet { subnet: parse::<SubnetPath>(path), nodes: None });
+    serde_json::from_value(serde_json::json!({
+        "subnets": subnets.collect::<Vec<_>>(), "maxPods": max_pods, "nodes": nodes, "surge": 0,
+    }))
+    .unwrap()
+}
+
+pub(crate) fn node(pool: &str, addresses: &[&str]) -> NodeSpec {
+    NodeSpec {
+        pool: parse(pool),
+        addresses: all(addresses),
+        mac: None,
+        uid: None,
+        replace: false,
+        allocator: Allocator::Node,
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let clock = Arc::new(SetClock(Mutex::new("2026-01-02T03:04:05Z".parse().unwrap())));
+        let url = DatabaseUrl::Sqlite(dir.path().join("ipam.db"));
+        let store = Store::open(&url, clock.clone()).await.unwrap();
+        Self { store, clock, dir }
+    }
+
+    /// With VNet `v` of 10.0.0.0/8 and fd00::/16 and these subnets in it.
+    pub(crate) async fn with_subnets(subnets: &[(&str, &[&str])]) -> Self {
+        let world = Self::new().await;
+        world.store.put_vnet(&parse("v"), &vnet(&["10.0.0.0/8", "fd00::/16"]), &keep()).await.unwrap();
+        for (name, cidrs) in subnets {
+            world.store.put_subnet(&parse(&format!("v/{name}")), &subnet(cidrs), &keep()).await.unwrap();
+        }
+        world
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.dir.path().join("ipam.db")
+    }
+
+    /// Closes the store and opens the file anew.
+    pub(crate) async fn reopen(&mut self) {
+        self.store.close().await;
+        self.store = Store::open(&DatabaseUrl::Sqlite(self.file()), self.clock.clone()).await.unwrap();
+    }
+
+    /// A connection of its own, as any other program would have it.
+    pub(crate) async fn connection(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.file()).foreign_keys(true);
+        SqliteConnection::connect_with(&options).await.unwrap()
+    }
+
+    pub(crate) async fn sql(&self, sql: &'static str) -> u64 {
+        sqlx::query(sql).execute(&mut self.connection().await).await.unwrap().rows_affected()
+    }
+
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query(sql).fetch_one(&mut self.connection().await).await.unwrap().get(0)
+    }
+
+    /// Every row of every table, as text.
+    pub(crate) async fn dump(&self) -> String {
+        let mut connection = self.connection().await;
+        let mut out = String::new();
+        for (table, sql) in DUMPS {
+            for row in sqlx::query(sql).fetch_all(&mut connection).await.unwrap() {
+                let text: String = row.get(0);
+                writeln!(out, "{table} {text}").unwrap();
+            }
+        }
+        out
+    }
+
+    /// The tiles of a subnet as `first-last kind owner`.
+    pub(crate) async fn tiles(&self, path: &str) -> Vec<String> {
+        let items = self.store.extents(&parse(path), &page()).await.unwrap().items;
+        items
+            .iter()
+            .map(|item| {
+                let kind = serde_json::to_value(item.kind).unwrap();
+                let owner = item.owner.as_ref().map_or(String::new(), |owner| format!(" {owner}"));
+                format!("{}-{} {}{owner}", item.range.first, item.range.last, kind.as_str().unwrap())
+            })
+            .collect()
+    }
+
+    /// Tiling and everything that hangs on it, read from the raw tables.
+    pub(crate) async fn check(&self) {
+        let mut connection = self.connection().await;
+        let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.unwrap();
+        assert!(broken.is_empty(), "broken foreign keys");
+        for (rule, sql) in RULES {
+            let wrong: i64 = sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0);
+            assert_eq!(wrong, 0, "{rule}\n{}", self.dump().await);
+        }
+    }
+}
+
+const DUMPS: [(&str, &str); 10] = [
+    ("vnet", "SELECT json_array(id, name, address_space, service_cidrs, version, created_at) FROM vnet ORDER BY id"),
+    ("subnet", "SELECT json_array(id, vnet, name, cidr4, cidr6, gateway4, gateway6, reserve_platform, length, version) FROM subnet ORDER BY id"),
+    ("reservation", "SELECT json_array(id, subnet, name, first, next, reason, for_nodes, platform, version) FROM reservation ORDER BY id"),
+    ("pool", "SELECT json_array(id, name, max_pods, nodes, surge, headroom, alignment, contiguous, node_address, rest_seconds, version) FROM pool ORDER BY id"),
+    ("pool_subnet", "SELECT json_array(pool, position, subnet, nodes) FROM pool_subnet ORDER BY pool, position"),
+    ("counter", "SELECT json_array(name, value) FROM counter ORDER BY name"),
+    ("node", "SELECT json_array(id, name, pool, subnet, own4, own6, uid, mac, machine, allocator, state, deletion, claim, boot_id, boot_seq, floor_seq, claimed_at, version) FROM node ORDER BY id"),
+    ("block", "SELECT json_array(id, pool, subnet, node, version) FROM block ORDER BY id"),
+    ("extent", "SELECT json_array(subnet, first, next, kind, reservation, node, block) FROM extent ORDER BY subnet, first"),
+    ("allocation", "SELECT json_array(subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq, seq, node, block) FROM allocation ORDER BY subnet, at_offset"),
+];
+
+/// Each counts what breaks it.
+const RULES: [(&str, &str); 9] = [
+    (
+        "every tile ends where the next begins",
+        "SELECT COUNT(*) FROM extent e WHERE next IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM extent f WHERE f.subnet = e.subnet AND f.first = e.next)",
+    ),
+    (
+        "tiles cover the line",
+        "SELECT COUNT(*) FROM subnet s WHERE s.length <> (SELECT SUM(next - first) FROM extent WHERE subnet = s.id)",
+    ),
+    (
+        "no two free neighbours",
+        "SELECT COUNT(*) FROM extent e JOIN extent f ON f.subnet = e.subnet AND f.first = e.next
+         WHERE e.kind = 'free' AND f.kind = 'free'",
+    ),
+    (
+        "blocks have their size",
+        "SELECT COUNT(*) FROM block b JOIN pool p ON p.id = b.pool
+         WHERE p.alignment = 'exact'
+           AND p.max_pods + p.headroom <> (SELECT COALESCE(SUM(next - first), 0) FROM extent WHERE block = b.id)",
+    ),
+    (
+        "a reservation is one tile, where it says",
+        "SELECT COUNT(*) FROM reservation r WHERE
+           (SELECT COUNT(*) FROM extent WHERE reservation = r.id) <> 1 OR NOT EXISTS
+           (SELECT 1 FROM extent e WHERE e.reservation = r.id AND e.first = r.first AND e.next = r.next)",
+    ),
+    (
+        "own addresses lie in reserved tiles",
+        "SELECT COUNT(*) FROM node n, (SELECT 4 AS family UNION SELECT 6) f
+         WHERE CASE f.family WHEN 4 THEN n.own4 ELSE n.own6 END IS NOT NULL AND NOT EXISTS
+           (SELECT 1 FROM extent e WHERE e.subnet = n.subnet AND e.kind = 'reserved'
+              AND e.first <= CASE f.family WHEN 4 THEN n.own4 ELSE n.own6 END
+              AND CASE f.family WHEN 4 THEN n.own4 ELSE n.own6 END < e.next)",
+    ),
+    (
+        "a node's tile is one of its addresses",
+        "SELECT COUNT(*) FROM extent e JOIN node n ON n.id = e.node
+         WHERE e.next <> e.first + 1 OR (n.own4 IS NOT e.first AND n.own6 IS NOT e.first) OR n.subnet <> e.subnet",
+    ),
+    (
+        "every node has a block in its subnet and pool",
+        "SELECT COUNT(*) FROM node n WHERE NOT EXISTS
+           (SELECT 1 FROM block b WHERE b.node = n.id AND b.subnet = n.subnet AND b.pool = n.pool)",
+    ),
+    (
+        "what is held lies in its node's block",
+        "SELECT COUNT(*) FROM allocation a WHERE a.state = 'held' AND NOT EXISTS
+           (SELECT 1 FROM extent e JOIN block b ON b.id = e.block
+            WHERE b.node = a.node AND e.subnet = a.subnet AND e.first <= a.at_offset AND a.at_offset < e.next)",
+    ),
+];
+
+/// The sentence of a refusal, with its kind.
+pub(crate) fn refusal<T: Debug>(result: Result<T, StoreError>) -> String {
+    let error = result.unwrap_err();
+    let kind = format!("{error:?}");
+    let kind = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    match &error {
+        StoreError::Invalid(fields) => {
+            let fields: Vec<_> = fields.iter().map(|f| format!("{} {}", f.pointer, f.detail)).collect();
+            format!("Invalid {}", fields.join("; "))
+        }
+        _ => format!("{kind} {error}"),
+    }
+}
+
+/// Asserts that a refusal has these words.
+#[track_caller]
+pub(crate) fn says<T: Debug>(result: Result<T, StoreError>, words: &[&str]) {
+    let text = refusal(result);
+    for word in words {
+        assert!(text.contains(word), "{text:?} has no {word:?}");
+    }
+}
