@@ -151,7 +151,7 @@ impl Lab {
     }
 
     /// A port forwards only once its carrier is noticed; what comes before says nothing about us.
-    fn wait_for_bridge(&self) {
+    pub(super) fn wait_for_bridge(&self) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while self.node.ping(VM_V4, "").is_none() || self.node.ping(VM_V6, "").is_none() {
             assert!(std::time::Instant::now() < deadline, "the bridge does not forward");

@@ -50,6 +50,15 @@ fn unwiring_needs_neither_namespace_nor_record() {
 }
 
 #[test]
+fn an_uplink_renamed_since_is_found() {
+    let lab = Lab::new();
+    let (_pod, attachment, addresses) = lab.pod("renamed", &["10.240.1.1"]);
+    lab.node.sh("ip link set eth0 name lan0");
+    assert_eq!(lab.unwire(&attachment, &addresses).len(), 2);
+    assert_eq!(lab.node.sh("ip neigh show proxy"), "");
+}
+
+#[test]
 fn what_belongs_to_others_stays() {
     let lab = Lab::new();
     let attachment = attachment("mine");
@@ -181,6 +190,7 @@ fn what_the_host_forgets_is_put_back() {
     lab.node.sh(&format!("ip link set {name} down"));
     assert!(again().iter().any(|words| words.contains("was down")));
     assert!(again().is_empty());
+    lab.wait_for_bridge();
     assert!(lab.vm.ping("10.240.1.1", "").is_some() && lab.vm.ping("fd00:10::101", "").is_some());
 }
 

@@ -2,7 +2,7 @@
 
 use crate::wiring::{
     Pod, WiringError,
-    testing::{Lab, NODE_V4, Ns, attachment, ips, node_addresses, wiring},
+    testing::{Lab, NODE_V4, NODE_V6, Ns, attachment, ips, node_addresses, wiring},
     transparent::wire,
 };
 use std::{fs::File, io::Write, os::fd::AsRawFd, path::Path};
@@ -51,7 +51,12 @@ fn an_address_in_use_on_the_host_is_refused_without_a_trace() {
     let _holder = lab.pod("holder", &["10.240.1.1", "fd00:10::101"]);
     let pod = Ns::bare();
     let before = (pod.state(), lab.node.state());
-    for taken in [["10.240.1.1", "fd00:10::102"], ["10.240.1.2", "fd00:10::101"], [NODE_V4, "fd00:10::102"]] {
+    for taken in [
+        ["10.240.1.1", "fd00:10::102"],
+        ["10.240.1.2", "fd00:10::101"],
+        [NODE_V4, "fd00:10::102"],
+        ["10.240.1.2", NODE_V6],
+    ] {
         let addresses = ips(&taken);
         let error = lab.with(&pod, |host, pod, uplink| {
             wire(host, pod, &wiring(&attachment("b"), &addresses, uplink, &node_addresses())).unwrap_err()

@@ -86,6 +86,11 @@ fn proxies(
         return Ok(Vec::new());
     }
     let uplink = match uplink::find(host, unwiring.uplink) {
+        // Renamed since.
+        Err(WiringError::NoUplink { .. }) => uplink::find(host, None),
+        found => found,
+    };
+    let uplink = match uplink {
         Ok(uplink) => uplink,
         // The uplink took its proxies with it.
         Err(WiringError::NoUplink { .. }) => return Ok(Vec::new()),

@@ -89,14 +89,13 @@ pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired
     let pair = Pair::create(host, pod, wiring, &end)?;
     let result = finish(host, pod, wiring, &end, &pair);
     if result.is_err() {
-        before.restore(host, pod, wiring, &pair);
+        before.restore(host, wiring, &pair);
     }
     result
 }
 
 /// What was there before, as far as the undo has to know.
 struct Before {
-    loopback_up: bool,
     proxied: Vec<IpAddr>,
 }
 
@@ -104,13 +103,7 @@ impl Before {
     /// Reads it, and refuses what can be refused before anything is made.
     fn read(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, end: &HostEnd) -> Result<Self, WiringError> {
         let name = wiring.attachment.if_name.as_str();
-        let absent = &[nix::libc::ENODEV];
-        let mut answers = pod.netlink.batch(vec![link::get_index(LOOPBACK), link::get(name)])?.into_iter();
-        let mut next = |absent| -> Result<Option<Link>, WiringError> {
-            answers.next().map_or(Ok(None), |answer: Answer| Ok(Link::of(answer.unless(absent)?)))
-        };
-        let loopback_up = next(absent)?.is_none_or(|link| link.up);
-        if next(absent)?.is_some() {
+        if link::by_name(&mut pod.netlink, name)?.is_some() {
             return Err(WiringError::InterfaceExists { name: name.to_owned() });
         }
         let mut requests = vec![link::get(&end.name)];
@@ -119,9 +112,8 @@ impl Before {
             requests.push(route::lookup(*address));
         }
         let mut answers = host.netlink.batch(requests)?.into_iter();
-        if let Some(link) =
-            answers.next().map(|answer| answer.unless(absent)).transpose()?.and_then(|m| Link::of(Some(m?)))
-        {
+        let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENODEV])).transpose()?;
+        if let Some(link) = Link::of(found.flatten()) {
             return Err(host_end_exists(end, &link));
         }
         let mut proxied = Vec::new();
@@ -135,20 +127,17 @@ impl Before {
                 return Err(WiringError::AddressInUse { address: *address });
             }
         }
-        Ok(Self { loopback_up, proxied })
+        Ok(Self { proxied })
     }
 
     /// Takes away what was made, as far as the kernel lets us; the error being reported is the first.
-    fn restore(&self, host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, pair: &Pair) {
+    fn restore(&self, host: &mut Host, wiring: &Wiring<'_>, pair: &Pair) {
         let mut requests = Vec::new();
         for address in wiring.addresses.iter().filter(|address| !self.proxied.contains(address)) {
             requests.push(neighbour::delete_proxy(wiring.uplink.index, *address));
         }
         requests.push(link::delete(pair.host.index, &pair.host.name));
         let _ = host.netlink.batch(requests);
-        if !self.loopback_up {
-            let _ = pod.netlink.one(link::set_admin(LOOPBACK, Admin::Down));
-        }
     }
 }
 
@@ -246,12 +235,11 @@ fn finish(
     requests.push(link::set_admin(index, Admin::Up));
     succeed(host.netlink.batch(requests)?)?;
 
-    let mut requests = vec![link::set_admin(LOOPBACK, Admin::Up), link::set_admin(pair.pod, Admin::Up)];
+    let mut requests = vec![link::set_admin(pair.pod, Admin::Up)];
     for address in wiring.addresses {
         requests.extend(pod_requests(pair.pod, *address, end.host_mac));
     }
-    requests.push(link::get_index(pair.pod));
-    let pod_link = succeed(pod.netlink.batch(requests)?)?;
+    succeed(pod.netlink.batch(requests)?)?;
 
     let mut requests = Vec::new();
     for address in wiring.addresses {
@@ -266,6 +254,9 @@ fn finish(
     let proxies = proxies.collect();
     succeed(host.netlink.batch(proxies)?)?;
 
+    // At the very end, because it is not undone: another network of the pod may count on it by then.
+    let requests = vec![link::set_admin(LOOPBACK, Admin::Up), link::get_index(pair.pod)];
+    let pod_link = succeed(pod.netlink.batch(requests)?)?;
     let host_mac = same_mac(host_link, end.host_mac)?;
     let pod_mac = same_mac(pod_link, end.pod_mac)?;
     Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu })
