@@ -51,7 +51,6 @@ Example:
 pub(crate) struct CapacityArgs {}
 
 impl CapacityArgs {
-    #[expect(clippy::unused_self, reason = "the command has no argument yet")]
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let answer = context.client()?.capacity().await?;
         let tables = vec![

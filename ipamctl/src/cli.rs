@@ -39,11 +39,13 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The service: http://IP:PORT or unix:///path/of/socket
+    /// The service.
     #[arg(
         long,
+        help = "The service: http://IP:PORT or unix:///path/of/socket",
         global = true,
         env = "IPAM_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8420",
         value_name = "URL",
         help_heading = "Global options"

@@ -147,10 +147,7 @@ impl Delete {
         let deleted = dry_run.verb("deleted");
         match client.delete_node(&name, fate, &dry_run.write()).await? {
             NodeDeletion::Freed => {
-                context.say(format_args!(
-                    "node {name} {deleted}; its block of {} can be claimed again",
-                    block(&node)
-                ));
+                context.say(format_args!("node {name} {deleted}, which frees its block of {}", block(&node)));
                 Ok(())
             }
             NodeDeletion::Waiting(answer) => {

@@ -202,7 +202,7 @@ impl PoolCommand {
                 let status = client.pool(&name).await?.value.status;
                 client.delete_pool(&name, &dry_run.write()).await?;
                 context.say(format_args!(
-                    "pool {name} {}; {} ({}) can be planned with again",
+                    "pool {name} {}, which gives {} ({}) back to planning",
                     dry_run.verb("deleted"),
                     count(status.blocks * status.block_size, "address", "addresses"),
                     blocks(status.blocks, status.block_size),

@@ -140,7 +140,7 @@ impl ReservationCommand {
                 let was = client.reservation(subnet, name).await?.value;
                 client.delete_reservation(subnet, name, &dry_run.write()).await?;
                 context.say(format_args!(
-                    "reservation {reservation} {}; {} ({}) can be planned with again",
+                    "reservation {reservation} {}, which gives {} ({}) back to planning",
                     dry_run.verb("deleted"),
                     count(was.size, "address", "addresses"),
                     range(&was.range),

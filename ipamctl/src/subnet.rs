@@ -144,7 +144,7 @@ impl SubnetCommand {
                 let Subnet { cidrs, size, .. } = client.subnet(&subnet).await?.value;
                 client.delete_subnet(&subnet, &dry_run.write()).await?;
                 context.say(format_args!(
-                    "subnet {subnet} {}; {} ({}) can be used again in vnet {}",
+                    "subnet {subnet} {}, which frees {} ({}) of vnet {}",
                     dry_run.verb("deleted"),
                     count(size, "address", "addresses"),
                     joined(&cidrs),

@@ -123,8 +123,8 @@ impl VnetCommand {
                 let vnet = client.vnet(&name).await?.value;
                 client.delete_vnet(&name, &dry_run.write()).await?;
                 let space = joined(&vnet.address_space);
-                context
-                    .say(format_args!("vnet {name} {}; {space} is free for others", dry_run.verb("deleted")));
+                let deleted = dry_run.verb("deleted");
+                context.say(format_args!("vnet {name} {deleted}, which frees {space} for other VNets"));
                 Ok(())
             }
         }

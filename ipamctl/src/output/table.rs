@@ -99,11 +99,20 @@ impl Table {
     }
 }
 
-/// `LARGEST FREE` as the label of a line.
+/// `LARGEST FREE` as the label of a line: `Largest free:`.
 fn label(title: &str) -> String {
-    let lower = title.to_lowercase();
-    let mut letters = lower.chars();
-    letters.next().map(|first| format!("{}{}:", first.to_uppercase(), letters.as_str())).unwrap_or_default()
+    let words = title.split(' ').enumerate().map(|(at, word)| match word {
+        "UID" | "MAC" => word.to_owned(),
+        "CIDRS" => "CIDRs".to_owned(),
+        "IPV6" => "IPv6".to_owned(),
+        word if at == 0 => {
+            let mut letters = word.chars();
+            let first = letters.next().map(String::from).unwrap_or_default();
+            first + &letters.as_str().to_lowercase()
+        }
+        word => word.to_lowercase(),
+    });
+    format!("{}:", words.collect::<Vec<_>>().join(" "))
 }
 
 /// Cells under a header, if it has one; every line ends with a line break.
@@ -139,6 +148,13 @@ mod tests {
     #[test]
     fn one_thing_shows_all_its_fields() {
         assert_eq!(Table::fields(COLUMNS, &7).render(Format::Table), "Number:       7\nIts double:   14\n");
+    }
+
+    #[test]
+    fn labels_keep_abbreviations() {
+        assert_eq!(label("SERVICE CIDRS"), "Service CIDRs:");
+        assert_eq!(label("BLOCK IPV6"), "Block IPv6:");
+        assert_eq!(label("MAC"), "MAC:");
     }
 
     #[test]

@@ -217,21 +217,26 @@ fn reserved(line: Line) -> u64 {
 }
 
 impl Sizing {
-    fn prefixes(&self) -> String {
-        let v4 = self.smallest_prefix.map(|prefix| format!("/{prefix} (IPv4)"));
-        let v6 = self.smallest_prefix6.map(|prefix| format!("/{prefix} (IPv6)"));
-        let both: Vec<String> = v4.into_iter().chain(v6).collect();
-        both.join(" or ")
+    /// The smallest prefixes that hold the pool and are shorter than those asked about.
+    fn prefixes(&self) -> Vec<String> {
+        let shorter = |prefix: u8, v6: bool| {
+            let same = self.cidrs.iter().filter(|cidr| matches!(cidr, IpNet::V6(_)) == v6);
+            same.map(IpNet::prefix_len).all(|asked| prefix < asked)
+        };
+        let v4 = self.smallest_prefix.filter(|prefix| shorter(*prefix, false));
+        let v6 = self.smallest_prefix6.filter(|prefix| shorter(*prefix, true));
+        let v4 = v4.map(|prefix| format!("/{prefix} (IPv4)"));
+        v4.into_iter().chain(v6.map(|prefix| format!("/{prefix} (IPv6)"))).collect()
     }
 
     fn subnet(&self) -> String {
-        if self.cidrs.is_empty() { self.prefixes() } else { joined(&self.cidrs) }
+        if self.cidrs.is_empty() { self.prefixes().join(" or ") } else { joined(&self.cidrs) }
     }
 
     /// Why it does not fit, and the cure.
     fn sentence(&self) -> String {
         let Self { nodes, surge, need, size, reserved, .. } = self;
-        let larger = match self.prefixes() {
+        let larger = match self.prefixes().join(" and a ") {
             none if none.is_empty() => "lower nodes, surge or pods a node".to_owned(),
             prefixes => format!("take a {prefixes} or larger"),
         };

@@ -1,0 +1,116 @@
+//! What people type and what they see: `tests/cmd/offline` without a service,
+//! `tests/cmd/service` each against a service of its own.
+//!
+//! `TRYCMD=overwrite cargo test -p ipamctl` writes what was seen into the
+//! transcripts; read the difference before it is committed.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Longest wait for a service to listen.
+const START: Duration = Duration::from_secs(60);
+
+/// Where nobody listens: port 1 of this machine.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// A service with an empty database; ends with the value.
+struct Service {
+    child: Child,
+    url: String,
+    _database: TempDir,
+}
+
+impl Service {
+    fn start() -> Self {
+        let binary = server_binary();
+        let database = tempfile::tempdir().unwrap();
+        let place = format!("sqlite://{}", database.path().join("ipam.db").display());
+        let mut child = Command::new(&binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--database", &place])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (found, url) = mpsc::channel();
+        thread::spawn(move || {
+            // Reads on to the end, so that the service never writes to a closed pipe.
+            while let Some(Ok(line)) = lines.next() {
+                if let Some((_, url)) = line.split_once("listening on ") {
+                    let _ = found.send(url.trim().to_owned());
+                }
+            }
+        });
+        let url = url.recv_timeout(START);
+        // From here on the child ends with the value, whatever happened.
+        let service = Self { child, url: url.clone().unwrap_or_default(), _database: database };
+        assert!(url.is_ok(), "{} did not say where it listens", binary.display());
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The service's binary: named by `IPAM_SERVER_BIN`, or built beside this test's.
+fn server_binary() -> PathBuf {
+    let binary = std::env::var_os("IPAM_SERVER_BIN").map_or_else(
+        || Path::new(env!("CARGO_BIN_EXE_ipamctl")).with_file_name("ipam-server"),
+        PathBuf::from,
+    );
+    let shown = binary.display();
+    assert!(binary.is_file(), "{shown} is not there: run cargo build -p ipam-server, or set IPAM_SERVER_BIN");
+    binary
+}
+
+fn transcripts(directory: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.sort();
+    assert!(!paths.is_empty(), "no transcript in {directory}");
+    paths
+}
+
+#[test]
+fn without_a_service() {
+    trycmd::TestCases::new().env("IPAM_SERVER", NOBODY).case("tests/cmd/offline/*.md").run();
+}
+
+#[test]
+fn against_a_service() {
+    for path in transcripts("tests/cmd/service") {
+        let service = Service::start();
+        trycmd::TestCases::new()
+            .env("IPAM_SERVER", service.url.as_str())
+            .insert_var("[SERVER]", service.url.clone())
+            .unwrap()
+            .case(path)
+            .run();
+    }
+}
+
+#[test]
+fn a_closed_stdout_ends_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_ipamctl"))
+        .args(["plan", "--max-pods", "30", "--nodes", "3"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}
