@@ -45,4 +45,4 @@ pub use plan::{
     InvalidDemand, Plan, PlanError, PoolPlan, SharePlan, Shortage, ShortageKind, Shortfall, plan,
 };
 pub use shape::BlockShape;
-pub use sizing::{Proposal, platform_extents, smallest_v4};
+pub use sizing::{Proposal, smallest_v4};

@@ -106,18 +106,13 @@ quantity!(
 quantity!(
     /// Addresses a block has beyond `maxPods`, so that a replaced pod can start
     /// before its predecessor's address has rested.
+    #[derive(Default)]
     Headroom, "headroom", 0..=65_536
 );
 quantity!(
     /// Wished rest of an address between two holders, in seconds.
     RestSeconds, "restSeconds", 0..=86_400
 );
-
-impl Default for Headroom {
-    fn default() -> Self {
-        Self(0)
-    }
-}
 
 impl Default for RestSeconds {
     /// conntrack keeps `SYN_SENT` for 120 s; ten more to be sure.

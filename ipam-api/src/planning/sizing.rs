@@ -1,33 +1,19 @@
 //! How large a subnet has to be.
 
 use super::{FreeMap, InvalidDemand, Plan, PlanError, PoolDemand, SubnetSupply, Supplies, plan};
-use crate::{
-    line::{Extent, Line, Offset},
-    names::SubnetPath,
-};
+use crate::{line::Line, names::SubnetPath};
 use ipnet::{IpNet, Ipv4Net};
 use std::net::Ipv4Addr;
 
 /// How many addresses of an IPv4 subnet the platform keeps.
 const PLATFORM_V4: u64 = 5;
 
-/// The addresses of a line that the platform keeps: the first four and, with
-/// IPv4, the last. All of a line that is no longer than that.
-#[must_use]
-pub fn platform_extents(line: Line) -> Vec<Extent> {
-    let length = line.length();
-    let last = if line.v4().is_some() { length.saturating_sub(1).max(4) } else { length };
-    let head = Extent::new(Offset(0), Offset(length.min(4)));
-    let tail = Extent::new(Offset(last), Offset(length));
-    head.into_iter().chain(tail).collect()
-}
-
 impl SubnetSupply {
     /// A subnet in which nothing is reserved but the platform's addresses.
     #[must_use]
     pub fn empty(line: Line) -> Self {
         let mut free = FreeMap::from_extents([line.extent()]);
-        for extent in platform_extents(line) {
+        for extent in line.platform() {
             // They are on the line and apart, so there is nothing to refuse.
             let _ = free.take(extent);
         }
@@ -103,18 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn the_platform_keeps_both_ends() {
-        let sizes = |cidrs: &[&str]| -> Vec<_> {
-            platform_extents(line(cidrs)).iter().map(ToString::to_string).collect()
-        };
-        assert_eq!(sizes(&["10.0.0.0/24"]), ["0-3", "255-255"]);
-        assert_eq!(sizes(&["10.0.0.0/24", "fd00::/64"]), ["0-3", "255-255"]);
-        assert_eq!(sizes(&["fd00::/64"]), ["0-3"]);
-        assert_eq!(sizes(&["10.0.0.0/29"]), ["0-3", "7-7"]);
-        assert_eq!(sizes(&["10.0.0.0/30"]), ["0-3"]);
-        assert_eq!(sizes(&["10.0.0.0/32"]), ["0-0"]);
-        assert_eq!(sizes(&["fd00::/127"]), ["0-1"]);
-        assert_eq!(SubnetSupply::empty(line(&["10.0.0.0/24", "fd00::/64"])).free.free(), 251);
+    fn an_empty_subnet_has_all_but_the_platforms_addresses() {
+        let free = |cidrs: &[&str]| SubnetSupply::empty(line(cidrs)).free.free();
+        assert_eq!(free(&["10.0.0.0/24"]), 251);
+        assert_eq!(free(&["10.0.0.0/24", "fd00::/64"]), 251);
+        assert_eq!(free(&["fd00::/120"]), 252);
+        assert_eq!(free(&["10.0.0.0/30"]), 0);
     }
 
     #[test]

@@ -221,7 +221,10 @@ fn contradictions_are_refused() {
         Err(PlanError::Invalid(invalid)) => invalid,
         other => panic!("not refused: {other:?}"),
     };
-    assert!(matches!(refused(open(&[9]), &[demand.clone()]), InvalidDemand::UnknownSubnet { .. }));
+    assert!(matches!(
+        refused(open(&[9]), std::slice::from_ref(&demand)),
+        InvalidDemand::UnknownSubnet { .. }
+    ));
     let twice = [demand.clone(), demand.clone()];
     assert!(matches!(refused(open(&[9, 9]), &twice), InvalidDemand::PoolTwice { .. }));
     let mut same = demand.clone();
