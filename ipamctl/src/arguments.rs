@@ -10,6 +10,7 @@ use ipam_api::{
     quantity::NodeCount,
     wire::PoolSubnet,
 };
+use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use std::{fmt, str::FromStr};
 
@@ -51,6 +52,11 @@ where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(words).try_map(|word| serde_json::from_value(serde_json::Value::String(word)))
+}
+
+/// A CIDR on the command line.
+pub(crate) fn cidr(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| "write ADDRESS/PREFIX, for example 10.240.0.0/16 or fd00:10::/64".to_owned())
 }
 
 /// A subnet of a pool on the command line: `VNET/SUBNET`, or `VNET/SUBNET=NODES`.

@@ -51,8 +51,14 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) server: Server,
-    /// File with the token to send; without it, the token in `IPAM_TOKEN` is sent, if any
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    /// File with the token.
+    #[arg(
+        long,
+        help = "File with the token to send; without it, IPAM_TOKEN is sent, if set",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     pub(crate) token_file: Option<PathBuf>,
     /// How to print: table, wide (a table with more columns), json, yaml
     #[arg(

@@ -113,7 +113,8 @@ fn cure(error: &ClientError) -> &'static str {
 
 /// The particulars of a problem: fields, then numbers.
 fn describe(text: &mut String, problem: &Problem) {
-    for error in &problem.errors {
+    // A single one usually is the sentence itself.
+    for error in problem.errors.iter().filter(|error| !problem.detail.contains(&error.detail)) {
         let _ = writeln!(text, "  {}: {}", error.pointer, error.detail);
     }
     if !problem.subnets.is_empty() {
@@ -137,7 +138,7 @@ fn shortage_table(shortages: &[SubnetShortage]) -> String {
     if shortages.is_empty() {
         return String::new();
     }
-    let header = ["SUBNET", "NEED", "HAVE", "LARGEST FREE", "NODES THAT FIT"];
+    let header = ["SUBNET", "NEED", "HAVE", "LARGEST FREE", "FIT WITH SURGE"];
     let rows = shortages.iter().map(|lack| {
         vec![
             lack.subnet.to_string(),

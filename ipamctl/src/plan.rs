@@ -3,7 +3,7 @@
 mod offline;
 
 use crate::{
-    arguments::{one_of, pool_subnet},
+    arguments::{cidr, one_of, pool_subnet},
     context::Context,
     failure::Failure,
     output::{
@@ -45,10 +45,11 @@ const SUBNETS: &[Column<SubnetPlan>] = &[
     column("LARGEST FREE AFTER", |subnet| subnet.largest_free_after.to_string()),
 ];
 
-/// Without --server-side and -f no service is asked: an empty subnet, but for the platform's
-/// addresses, is imagined.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Without --server-side and -f no service is asked: the subnet is imagined, empty but for the
+platform's addresses.
+
 A pool takes (nodes + surge) x (1 + block) addresses: a block of max-pods + headroom for each
 node, and the node's own address.
 
@@ -66,7 +67,7 @@ Exit status 3 if it does not fit.")]
 pub(crate) struct PlanArgs {
     /// The subnet's IPv4 CIDR, its IPv6 CIDR, or (given twice) one of each; without it, the
     /// smallest prefix that holds the plan is looked for
-    #[arg(long = "cidr", value_name = "CIDR")]
+    #[arg(long = "cidr", value_name = "CIDR", value_parser = cidr)]
     cidrs: Vec<IpNet>,
     /// Most pods a node runs
     #[arg(long, value_name = "PODS", required_unless_present = "file")]

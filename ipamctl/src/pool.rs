@@ -60,7 +60,7 @@ pub(crate) enum PoolCommand {
     #[command(after_help = "\
 Examples:
   ipamctl pool create workers --subnet prod/nodes --max-pods 30 --nodes 3 --surge 1
-  ipamctl pool create big --subnet prod/a=10 --subnet prod/b --max-pods 250 --nodes 30 --surge 10% --alignment prefix
+  ipamctl pool create big --subnet prod/a=10 --subnet prod/b --max-pods 250 --nodes 30 --surge 10%
 
 Exit status 3 if it does not fit.")]
     Create(Create),

@@ -1,7 +1,7 @@
 //! `ipamctl subnet`.
 
 use crate::{
-    arguments::DryRun,
+    arguments::{DryRun, cidr},
     context::Context,
     failure::Failure,
     output::{
@@ -81,7 +81,7 @@ pub(crate) struct Create {
     /// The subnet, as VNET/SUBNET
     subnet: SubnetPath,
     /// Its IPv4 CIDR, its IPv6 CIDR, or (given twice) one of each
-    #[arg(long = "cidr", value_name = "CIDR", required = true)]
+    #[arg(long = "cidr", value_name = "CIDR", value_parser = cidr, required = true)]
     cidrs: Vec<IpNet>,
     /// Its gateway, one a family; the first address behind the network address where none is given
     #[arg(long = "gateway", value_name = "IP")]

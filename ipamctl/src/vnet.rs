@@ -1,7 +1,7 @@
 //! `ipamctl vnet`.
 
 use crate::{
-    arguments::DryRun,
+    arguments::{DryRun, cidr},
     context::Context,
     failure::Failure,
     output::{
@@ -65,10 +65,10 @@ pub(crate) struct Create {
     #[arg(value_name = "VNET")]
     name: VnetName,
     /// A CIDR of its own, of either family; may be given several times
-    #[arg(long, value_name = "CIDR", required = true)]
+    #[arg(long, value_name = "CIDR", value_parser = cidr, required = true)]
     address_space: Vec<IpNet>,
     /// A service CIDR of the cluster, which the VNet must never overlap; may be given several times
-    #[arg(long = "service-cidr", value_name = "CIDR")]
+    #[arg(long = "service-cidr", value_name = "CIDR", value_parser = cidr)]
     service_cidrs: Vec<IpNet>,
     #[command(flatten)]
     dry_run: DryRun,
@@ -89,10 +89,10 @@ pub(crate) struct Update {
 #[group(required = true, multiple = true)]
 struct Change {
     /// All its CIDRs from now on; may be given several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
     address_space: Vec<IpNet>,
     /// All service CIDRs from now on; may be given several times
-    #[arg(long = "service-cidr", value_name = "CIDR")]
+    #[arg(long = "service-cidr", value_name = "CIDR", value_parser = cidr)]
     service_cidrs: Vec<IpNet>,
     /// No service CIDR from now on
     #[arg(long, conflicts_with = "service_cidrs")]

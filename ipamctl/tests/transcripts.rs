@@ -84,7 +84,11 @@ fn transcripts(directory: &str) -> Vec<PathBuf> {
 
 #[test]
 fn without_a_service() {
-    trycmd::TestCases::new().env("IPAM_SERVER", NOBODY).case("tests/cmd/offline/*.md").run();
+    trycmd::TestCases::new()
+        .env("IPAM_SERVER", NOBODY)
+        .env("COLUMNS", "100")
+        .case("tests/cmd/offline/*.md")
+        .run();
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Table {
 /// `LARGEST FREE` as the label of a line: `Largest free:`.
 fn label(title: &str) -> String {
     let words = title.split(' ').enumerate().map(|(at, word)| match word {
-        "UID" | "MAC" => word.to_owned(),
+        "UID" | "MAC" | "ID" => word.to_owned(),
         "CIDRS" => "CIDRs".to_owned(),
         "IPV6" => "IPv6".to_owned(),
         word if at == 0 => {
