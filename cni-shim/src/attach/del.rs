@@ -78,8 +78,8 @@ fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
         match context.readiness()? {
             Readiness::Ready(claim) => return Ok(Some(*claim)),
             Readiness::NoClaim => return Ok(None),
-            Readiness::Lost(claim) => {
-                context.rebuild(*claim)?;
+            Readiness::Lost(_) => {
+                context.rebuild()?;
             }
         }
     }

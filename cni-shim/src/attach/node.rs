@@ -57,8 +57,8 @@ impl<'a> NodeContext<'a> {
         for _ in 0..4 {
             match self.readiness()? {
                 Readiness::NoClaim => self.fetch(service)?,
-                Readiness::Lost(claim) => {
-                    self.rebuild(*claim)?;
+                Readiness::Lost(_) => {
+                    self.rebuild()?;
                 }
                 Readiness::Ready(claim) => match &claim.standing {
                     Standing::Active => return Ok(*claim),
@@ -169,7 +169,7 @@ impl<'a> NodeContext<'a> {
     }
 
     /// Puts a lost journal together again from the host; how many entries it has then.
-    pub(super) fn rebuild(&self, claim: ClaimFile) -> Result<usize, CniError> {
+    pub(super) fn rebuild(&self) -> Result<usize, CniError> {
         let seen = match self.survey(&[]) {
             Ok(seen) => seen,
             Err(error) => return Err(self.unread(&error)),
@@ -181,7 +181,7 @@ impl<'a> NodeContext<'a> {
             .collect();
         let mut locked = self.journal.lock()?;
         // Another process may have done it while this one looked at the host.
-        let Readiness::Lost(mut claim) = locked.ready(&claim.node.name, &self.boot_id)? else { return Ok(0) };
+        let Readiness::Lost(mut claim) = locked.ready(&self.conf.name, &self.boot_id)? else { return Ok(0) };
         let entries = journal::rebuild::entries(claim.line()?, &found, Uptime::now(), || locked.draw())?;
         locked.rebuilt(&mut claim, &entries)?;
         log::warn(format_args!("the journal was lost; rebuilt from the host with {} entries", entries.len()));

@@ -94,13 +94,15 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
     };
     // Rebuild, adopt, send, renew, confirm: each at most once.
     for _ in 0..6 {
-        let listing = match context.journal.lock()?.list(context)? {
+        // A statement of its own: the lock must be gone before anything else is done.
+        let listed = context.journal.lock()?.list(context)?;
+        let listing = match listed {
             Listed::NoClaim => {
                 context.fetch(service)?;
                 continue;
             }
-            Listed::Lost(claim) => {
-                summary.rebuilt = Some(context.rebuild(*claim)?);
+            Listed::Lost => {
+                summary.rebuilt = Some(context.rebuild()?);
                 continue;
             }
             Listed::Ready(listing) => listing,
@@ -138,9 +140,9 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
 }
 
 enum Listed {
-    Ready(Listing),
+    Ready(Box<Listing>),
     NoClaim,
-    Lost(Box<ClaimFile>),
+    Lost,
 }
 
 impl Locked<'_> {
@@ -150,7 +152,7 @@ impl Locked<'_> {
         let claim = match self.ready(&context.conf.name, &context.boot_id)? {
             Readiness::Ready(claim) => *claim,
             Readiness::NoClaim => return Ok(Listed::NoClaim),
-            Readiness::Lost(claim) => return Ok(Listed::Lost(claim)),
+            Readiness::Lost(_) => return Ok(Listed::Lost),
         };
         let as_of_seq = self.draw()?;
         let entries = self.entries()?;
@@ -163,7 +165,7 @@ impl Locked<'_> {
         let now = Uptime::now();
         let entries = entries.iter().map(|entry| entry.to_sync(now)).collect();
         let request = SyncRequest { as_of_seq, entries, conflicts: Vec::new(), deletion };
-        Ok(Listed::Ready(Listing { claim, request, live }))
+        Ok(Listed::Ready(Box::new(Listing { claim, request, live })))
     }
 }
 
@@ -328,7 +330,7 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, left: Durat
     }
     match sync(context, &service.clone().within(left)) {
         Ok(summary) => {
-            log::info(format_args!("caught up with the service: {} entries", summary.acknowledged))
+            log::info(format_args!("caught up with the service: {} entries", summary.acknowledged));
         }
         Err(error) => log::warn(format_args!("the service has not heard of everything yet: {error}")),
     }

@@ -189,7 +189,7 @@ impl Raw {
     ];
 }
 
-fn invalid(key: &str, why: impl ToString) -> CniError {
+fn invalid(key: &str, why: &dyn std::fmt::Display) -> CniError {
     CniError::new(Code::InvalidConfig, format!("{key} in the network configuration is not valid"))
         .details(why.to_string())
 }
@@ -200,7 +200,7 @@ fn filled(text: String) -> Option<String> {
 
 fn directory(key: &str, text: String, default: &str) -> Result<PathBuf, CniError> {
     let path = PathBuf::from(filled(text).unwrap_or_else(|| default.to_owned()));
-    if path.is_absolute() { Ok(path) } else { Err(invalid(key, "give an absolute path")) }
+    if path.is_absolute() { Ok(path) } else { Err(invalid(key, &"give an absolute path")) }
 }
 
 fn file(key: &str, text: String) -> Result<Option<PathBuf>, CniError> {
@@ -262,7 +262,7 @@ impl NetConf {
         let version = match object.get("cniVersion") {
             None | Some(Value::Null) => SpecVersion::of("")?,
             Some(Value::String(version)) => SpecVersion::of(version)?,
-            Some(_) => return Err(invalid("cniVersion", "give a text such as \"1.0.0\"")),
+            Some(_) => return Err(invalid("cniVersion", &"give a text such as \"1.0.0\"")),
         };
         if let Some(Value::Object(dns)) = object.get_mut("dns") {
             *dns = known_case(std::mem::take(dns), &Dns::KEYS);
@@ -279,7 +279,7 @@ impl NetConf {
 
     fn check(raw: Raw, version: SpecVersion) -> Result<Self, CniError> {
         debug_assert_eq!(raw.cni_version, version.as_str());
-        let network = raw.name.parse().map_err(|why| invalid("name", why))?;
+        let network = raw.name.parse().map_err(|why| invalid("name", &why))?;
         if raw.mode != Mode::Transparent {
             return Err(CniError::new(
                 Code::UnsupportedField,
@@ -291,41 +291,41 @@ impl NetConf {
             None => {
                 return Err(invalid(
                     "server",
-                    "it is missing: give http://IP:PORT or unix:///path/of/socket",
+                    &"it is missing: give http://IP:PORT or unix:///path/of/socket",
                 ));
             }
             Some(OneOrMany::One(one)) => vec![one],
             Some(OneOrMany::Many(many)) => many,
         };
         if servers.is_empty() {
-            return Err(invalid("server", "give at least one: http://IP:PORT or unix:///path/of/socket"));
+            return Err(invalid("server", &"give at least one: http://IP:PORT or unix:///path/of/socket"));
         }
         let servers = servers.iter().map(|text| server(text)).collect::<Result<_, _>>();
         let name = match filled(raw.node) {
-            Some(name) => name.parse().map_err(|why| invalid("node", why))?,
-            None => host_name().map_err(|why| invalid("node", format!("it is missing and {why}")))?,
+            Some(name) => name.parse().map_err(|why| invalid("node", &why))?,
+            None => host_name().map_err(|why| invalid("node", &format!("it is missing and {why}")))?,
         };
         if raw.uplink.parse::<ipam_api::names::IfName>().is_err() && !raw.uplink.is_empty() {
-            return Err(invalid("uplink", "give the name of an interface"));
+            return Err(invalid("uplink", &"give the name of an interface"));
         }
         if raw.mtu != 0 && !(576..=65_535).contains(&raw.mtu) {
-            return Err(invalid("mtu", "give 576 to 65535 bytes, or 0 for the uplink's"));
+            return Err(invalid("mtu", &"give 576 to 65535 bytes, or 0 for the uplink's"));
         }
         let timeout = raw.timeout_seconds.map_or(Ok(TIMEOUT), timeout);
         Ok(Self {
             version,
             network,
             node: NodeConf {
-                servers: servers.map_err(|why| invalid("server", why))?,
+                servers: servers.map_err(|why| invalid("server", &why))?,
                 name,
                 state_dir: directory("stateDir", raw.state_dir, STATE_DIR)?,
                 data_dir: directory("dataDir", raw.data_dir, DATA_DIR)?,
                 token_file: file("tokenFile", raw.token_file)?,
-                timeout: timeout.map_err(|why| invalid("timeoutSeconds", why))?,
+                timeout: timeout.map_err(|why| invalid("timeoutSeconds", &why))?,
                 boot_id_file: directory("bootIdFile", raw.boot_id_file, BOOT_ID_FILE)?,
             },
             pool: filled(raw.pool)
-                .map(|pool| pool.parse().map_err(|why| invalid("pool", why)))
+                .map(|pool| pool.parse().map_err(|why| invalid("pool", &why)))
                 .transpose()?,
             mode: raw.mode,
             uplink: filled(raw.uplink),

@@ -3,18 +3,18 @@ use crate::journal::{claim::tests::node, entry::tests::intent};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-struct Box1 {
+struct Fixture {
     directory: tempfile::TempDir,
     journal: Journal,
 }
 
-fn journal() -> Box1 {
+fn journal() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::at(&directory.path().join("state"), &directory.path().join("data"));
-    Box1 { directory, journal }
+    Fixture { directory, journal }
 }
 
-impl Box1 {
+impl Fixture {
     fn name() -> NodeName {
         "n1".parse().unwrap()
     }
@@ -108,11 +108,11 @@ fn other_directories_and_other_nodes_are_refused() {
     let data = there.directory.path().join("data");
     let state = there.directory.path().join("state");
     let elsewhere = Journal::at(&there.directory.path().join("else"), &data);
-    let error = elsewhere.lock().unwrap().ready(&Box1::name(), "a").unwrap_err();
+    let error = elsewhere.lock().unwrap().ready(&Fixture::name(), "a").unwrap_err();
     assert!(error.to_string().contains("the same two"), "{error}");
     let elsewhere = Journal::at(&state, &there.directory.path().join("else"));
     assert!(matches!(
-        elsewhere.lock().unwrap().ready(&Box1::name(), "a"),
+        elsewhere.lock().unwrap().ready(&Fixture::name(), "a"),
         Err(JournalError::OtherDirectories { .. })
     ));
     let error = there.journal.lock().unwrap().ready(&"n2".parse().unwrap(), "a").unwrap_err();

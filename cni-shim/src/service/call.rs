@@ -87,7 +87,12 @@ impl Service {
     /// The node as the service knows it.
     #[must_use]
     pub fn node(&self) -> Heard<Node> {
-        self.call(async |client| client.node(&self.node).await)
+        let heard = self.call(&async |client| client.node(&self.node).await);
+        if heard.is_not_found() {
+            // A plain answer to a plain question: no outage.
+            self.marker.clear();
+        }
+        heard
     }
 
     /// Records that an attachment holds an address.
@@ -100,13 +105,13 @@ impl Service {
         pod: Option<&PodRef>,
     ) -> Heard<Allocation> {
         let spec = AllocationSpec { address: Some(address), pod: pod.cloned() };
-        self.call(async |client| client.put_allocation(&self.node, attachment, Some(stamp), &spec).await)
+        self.call(&async |client| client.put_allocation(&self.node, attachment, Some(stamp), &spec).await)
     }
 
     /// Gives an address back.
     #[must_use]
     pub fn release(&self, attachment: &Attachment, stamp: &NodeStamp, address: IpAddr) -> Heard<()> {
-        self.call(async |client| {
+        self.call(&async |client| {
             client.delete_allocation(&self.node, attachment, Some(stamp), Some(address)).await
         })
     }
@@ -114,11 +119,11 @@ impl Service {
     /// Sends the whole journal.
     #[must_use]
     pub fn sync(&self, stamp: &NodeStamp, journal: &SyncRequest) -> Heard<SyncAnswer> {
-        self.call(async |client| client.sync(&self.node, stamp, journal).await)
+        self.call(&async |client| client.sync(&self.node, stamp, journal).await)
     }
 
     /// One call: the addresses in order, until one has spoken or the budget is spent.
-    fn call<T>(&self, request: impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
+    fn call<T>(&self, request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
         if self.patience == Patience::Heed
             && let Some(reason) = self.marker.holds(Uptime::now(), self.budget)
         {
@@ -134,14 +139,11 @@ impl Service {
             Heard::Unreachable { reason, problem } => {
                 match problem {
                     Some(problem) => {
-                        log::warn(format_args!("the service answered {}: {reason}", problem.status))
+                        log::warn(format_args!("the service answered {}: {reason}", problem.status));
                     }
                     None => log::warn(reason),
                 }
-                // A plain answer to a question about the node is no outage, whatever it says.
-                if !heard.is_not_found()
-                    && let Err(error) = self.marker.set(Uptime::now(), reason)
-                {
+                if let Err(error) = self.marker.set(Uptime::now(), reason) {
                     log::warn(error);
                 }
             }
@@ -149,7 +151,7 @@ impl Service {
         heard
     }
 
-    fn ask<T>(&self, request: impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
+    fn ask<T>(&self, request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
         let unreachable = |reason: String| Heard::Unreachable { reason, problem: None };
         let token = match self.token() {
             Ok(token) => token,

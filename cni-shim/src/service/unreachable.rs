@@ -62,7 +62,7 @@ impl Marker {
         if now < said.until && said.since <= now {
             return Some(said.reason);
         }
-        let _ = self.write(Said { until: now.plus(budget), since: now, reason: said.reason });
+        let _ = self.write(&Said { until: now.plus(budget), since: now, reason: said.reason });
         None
     }
 
@@ -71,7 +71,7 @@ impl Marker {
     /// # Errors
     /// The file system refuses.
     pub fn set(&self, now: Uptime, reason: &str) -> Result<(), JournalError> {
-        self.write(Said { until: now.plus(Self::LASTS), since: now, reason: reason.to_owned() })
+        self.write(&Said { until: now.plus(Self::LASTS), since: now, reason: reason.to_owned() })
     }
 
     /// The service has spoken. Whether it had not before.
@@ -79,11 +79,11 @@ impl Marker {
         std::fs::remove_file(&self.path).is_ok()
     }
 
-    fn write(&self, said: Said) -> Result<(), JournalError> {
+    fn write(&self, said: &Said) -> Result<(), JournalError> {
         // Written without the node's lock: processes that fail together may write
         // together, so each writes a file of its own and the last rename stays.
         let own = self.path.with_file_name(format!("unreachable.{}", std::process::id()));
-        files::replace(&own, &said, Durability::Process)?;
+        files::replace(&own, said, Durability::Process)?;
         std::fs::rename(&own, &self.path)
             .map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }

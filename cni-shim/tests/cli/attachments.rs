@@ -1,0 +1,254 @@
+//! ADD, CHECK and DEL with everything that a service can answer.
+
+use crate::node::{Node, until};
+use serde_json::{Value, json};
+
+fn first(result: &Value) -> &str {
+    result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap()
+}
+
+#[test]
+fn a_pod_comes_is_checked_and_goes() {
+    let node = Node::new();
+    let pod = node.pod();
+    let result = node.add("c1", &pod).done();
+    assert_eq!(result["cniVersion"], "1.0.0");
+    assert_eq!(result["ips"][0]["address"], "10.240.1.0/32");
+    assert_eq!(result["ips"][1]["address"], "fd00:10::100/128");
+    assert_eq!(result["ips"][0]["interface"], 1);
+    assert_eq!(result["interfaces"][1]["sandbox"], pod.path());
+    assert_eq!(result["interfaces"][1]["name"], "eth0");
+    assert_eq!(result["dns"]["nameservers"], json!(["10.240.0.2"]));
+    {
+        let state = node.service.state();
+        let methods: Vec<&str> = state.requests.iter().map(|request| request.method.as_str()).collect();
+        assert_eq!(methods, ["GET", "PUT", "PUT"], "fetch, first sync, allocation");
+        let put = &state.requests[2];
+        assert_eq!(put.target, "/v1/nodes/n1/allocations/c1/eth0?network=pods");
+        assert_eq!(put.body, json!({"address": "10.240.1.0", "pod": {"namespace": "shop", "name": "web"}}));
+        assert_eq!((put.number("claim"), put.number("boot"), put.number("block")), (1, 1, 1));
+        assert!(put.number("seq") > state.requests[1].number("seq"));
+    }
+    assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
+
+    let mut conf = node.conf.clone();
+    conf["prevResult"] = result.clone();
+    assert!(node.run("CHECK", "c1", &pod.path(), &conf).done().is_null());
+
+    // A second ADD sends nothing and harms nothing.
+    let before = node.service.state().requests.len();
+    let error = node.add("c1", &pod).failed(4);
+    assert!(error["msg"].as_str().unwrap().contains("10.240.1.0"), "{error}");
+    assert_eq!(node.service.state().requests.len(), before);
+    assert!(node.run("CHECK", "c1", &pod.path(), &conf).done().is_null());
+
+    assert!(node.run("DEL", "c1", &pod.path(), &conf).done().is_null());
+    assert_eq!(node.host_ends(), 0);
+    {
+        let state = node.service.state();
+        let delete = state.of("DELETE")[0];
+        assert_eq!(delete.target, "/v1/nodes/n1/allocations/c1/eth0?network=pods&address=10.240.1.0");
+        assert!(delete.number("seq") > state.requests[2].number("seq"));
+    }
+    let entry = node.entry("10.240.1.0");
+    assert_eq!((&entry["state"], &entry["acknowledged"]), (&json!("released"), &json!(true)));
+    let before = node.service.state().requests.len();
+    for netns in [pod.path().as_str(), "", "/nowhere"] {
+        assert!(node.del("c1", netns).done().is_null());
+    }
+    assert_eq!(node.service.state().requests.len(), before, "there was nothing left to say");
+    node.run("CHECK", "c1", &pod.path(), &conf).failed(103);
+    // Never used comes before used.
+    assert_eq!(first(&node.add("c1", &pod).done()), "10.240.1.1");
+}
+
+#[test]
+fn older_versions_get_their_words() {
+    let node = Node::new();
+    let pod = node.pod();
+    let mut conf = node.conf.clone();
+    conf["cniVersion"] = "0.3.1".into();
+    let result = node.run("ADD", "c", &pod.path(), &conf).done();
+    assert_eq!((&result["cniVersion"], &result["ips"][1]["version"]), (&json!("0.3.1"), &json!("6")));
+    node.run("DEL", "c", "", &conf).done();
+    assert_eq!(node.host_ends(), 0);
+}
+
+#[test]
+fn an_address_that_is_taken_is_left_for_another() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.by_hand("sync").done();
+    node.service.state().refuse("PUT", 409, "address-taken");
+    let result = node.add("c", &pod).done();
+    assert_eq!(first(&result), "10.240.1.1");
+    assert_eq!(node.host_ends(), 1);
+    let conflict = node.entry("10.240.1.0");
+    assert_eq!(
+        (&conflict["state"], &conflict["conflict"]),
+        (&json!("released"), &json!("told address-taken"))
+    );
+    {
+        let state = node.service.state();
+        let delete = state.of("DELETE")[0];
+        assert!(delete.target.ends_with("address=10.240.1.0"));
+        assert!(delete.number("seq") > state.of("PUT")[1].number("seq"), "newer than the refused request");
+    }
+    node.del("c", &pod.path()).done();
+    // Both are released now; only one of them may be used.
+    for n in 0..3 {
+        assert_ne!(first(&node.add(&format!("d{n}"), &node.pod()).done()), "10.240.1.0");
+    }
+    node.add("last", &node.pod()).failed(102);
+}
+
+#[test]
+fn an_address_that_the_host_uses_is_left_for_another() {
+    let node = Node::new();
+    node.namespace.sh("ip addr add 10.240.1.0/32 dev lo; ip route add 10.240.1.1/32 dev lo");
+    let pod = node.pod();
+    assert_eq!(first(&node.add("c", &pod).done()), "10.240.1.2");
+    node.namespace.sh("ip route get 10.240.1.1 | grep -q 'dev lo'");
+}
+
+#[test]
+fn a_stale_claim_stops_new_pods_and_no_old_ones() {
+    let node = Node::new();
+    let (old, new) = (node.pod(), node.pod());
+    let result = node.add("old", &old).done();
+    node.service.state().refuse("PUT", 409, "stale-claim");
+    node.add("new", &new).failed(101);
+    assert_eq!(node.host_ends(), 1);
+    new.sh("! ip link show eth0 2>/dev/null");
+    let before = node.service.state().of("PUT").len();
+    let error = node.add("new", &new).failed(101);
+    assert!(error["details"].as_str().unwrap().contains("cni-shim sync"), "{error}");
+    assert_eq!(node.service.state().of("PUT").len(), before, "nobody is asked again");
+
+    let mut conf = node.conf.clone();
+    conf["prevResult"] = result;
+    node.run("CHECK", "old", &old.path(), &conf).done();
+    node.del("old", &old.path()).done();
+    assert_eq!(node.host_ends(), 0);
+
+    // The name was registered anew: a person's sync takes the new claim over.
+    let mut other = crate::node::node(2);
+    other["boot"] = json!({"id": "another", "seq": 4});
+    {
+        let mut state = node.service.state();
+        state.node = other;
+        state.refuse("PUT", 409, "stale-claim");
+    }
+    let summary = node.by_hand("sync").done();
+    assert_eq!(
+        (&summary["adopted"], &summary["claim"], &summary["boot"]),
+        (&json!(true), &json!(2), &json!(5))
+    );
+    assert_eq!(first(&node.add("new", &new).done()), "10.240.1.2");
+}
+
+#[test]
+fn other_refusals_have_their_codes_and_leave_nothing() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.by_hand("sync").done();
+    for (status, slug, code) in
+        [(507, "exhausted", 102), (409, "in-use", 100), (507, "no-contiguous-block", 102)]
+    {
+        node.service.state().refuse("PUT", status, slug);
+        let error = node.add("c", &pod).failed(code);
+        assert!(error["details"].as_str().unwrap().contains(slug), "{error}");
+        assert_eq!(node.host_ends(), 0);
+    }
+    assert_eq!(node.service.state().of("DELETE").len(), 3);
+}
+
+#[test]
+fn whatever_is_neither_success_nor_refusal_is_an_outage() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    let nonsense = [
+        (500, json!({})),
+        (404, json!({"type": "/problems/not-found", "title": "t", "status": 404, "detail": "x"})),
+        (409, json!("busy")),
+    ];
+    for (n, (status, body)) in nonsense.into_iter().enumerate() {
+        node.service.state().script("PUT", status, &body);
+        let result = node.add(&format!("c{n}"), &node.pod()).done();
+        assert_eq!(node.entry(first(&result))["acknowledged"], false, "{status}");
+        // While the marker stands nobody is asked.
+        let before = node.service.state().requests.len();
+        node.del(&format!("c{n}"), "").done();
+        assert_eq!(node.service.state().requests.len(), before);
+        std::fs::remove_file(node.state_dir().join("unreachable")).unwrap();
+    }
+    let summary = node.by_hand("sync").done();
+    assert_eq!(summary["acknowledged"], 3);
+}
+
+#[test]
+fn a_dead_service_does_not_stop_pods_unless_so_configured() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.by_hand("sync").done();
+    let mut dead = node.conf.clone();
+    dead["server"] = json!(["unix:///nowhere/api.sock", "http://127.0.0.1:1"]);
+    dead["whenUnreachable"] = "fail".into();
+    node.run("ADD", "c", &pod.path(), &dead).failed(11);
+    assert_eq!(node.host_ends(), 0);
+    dead["whenUnreachable"] = "use-block".into();
+    let result = node.run("ADD", "c", &pod.path(), &dead).done();
+    assert!(node.by_hand("status").done()["unreachable"]["reason"].is_string());
+    assert_eq!(node.run("DEL", "c", "", &dead).status, 0);
+    assert_eq!(node.entry(first(&result))["acknowledged"], false);
+    // Whoever gets through first after the outage tells of everything, once it is nobody's to send.
+    std::fs::remove_file(node.state_dir().join("unreachable")).unwrap();
+    until("the first after the outage syncs", || {
+        let pod = node.pod();
+        node.add("d", &pod).done();
+        node.del("d", &pod.path()).done();
+        node.entry(first(&result))["acknowledged"] == true
+    });
+}
+
+#[test]
+fn a_node_without_a_claim_waits_for_the_service() {
+    let node = Node::new();
+    let pod = node.pod();
+    let mut dead = node.conf.clone();
+    dead["server"] = "unix:///nowhere/api.sock".into();
+    node.run("ADD", "c", &pod.path(), &dead).failed(11);
+    std::fs::remove_file(node.state_dir().join("unreachable")).unwrap();
+    node.service.state().refuse("GET", 404, "not-found");
+    let error = node.add("c", &pod).failed(11);
+    assert!(error["details"].as_str().unwrap().contains("ipamctl node register"), "{error}");
+    // Registered for another machine: this one must not take its block.
+    node.service.state().node["addresses"] = json!(["10.240.0.99"]);
+    let error = node.add("c", &pod).failed(101);
+    assert!(error["msg"].as_str().unwrap().contains("10.240.0.99"), "{error}");
+    node.service.state().node["addresses"] = json!(["10.240.0.10"]);
+    node.add("c", &pod).done();
+}
+
+#[test]
+fn many_at_once_get_each_their_own() {
+    let node = Node::new();
+    let pods: Vec<_> = (0..6).map(|_| node.pod()).collect();
+    let printed: Vec<_> = std::thread::scope(|scope| {
+        let node = &node;
+        let threads: Vec<_> = pods
+            .iter()
+            .enumerate()
+            .map(|(n, pod)| scope.spawn(move || node.add(&format!("c{n}"), pod)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut addresses: Vec<String> =
+        printed.iter().filter(|p| p.status == 0).map(|p| first(&p.done()).to_owned()).collect();
+    addresses.sort();
+    assert_eq!(addresses, ["10.240.1.0", "10.240.1.1", "10.240.1.2", "10.240.1.3"]);
+    for full in printed.iter().filter(|printed| printed.status != 0) {
+        full.failed(102);
+    }
+    assert_eq!(node.host_ends(), 4);
+}

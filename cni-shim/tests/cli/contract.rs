@@ -1,0 +1,93 @@
+//! What a runtime sees before anything is wired.
+
+use crate::node::{Namespace, Node, is_empty, shim};
+use serde_json::json;
+
+const CONF: &str = r#"{"cniVersion":"1.0.0","name":"pods","type":"cni-shim","server":"unix:///nowhere","node":"n1","stateDir":"/nowhere/s","dataDir":"/nowhere/d"}"#;
+
+fn verb<'a>(verb: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [("CNI_COMMAND", verb)].into_iter().chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn version_needs_nothing() {
+    let host = Namespace::new(None);
+    for stdin in ["", "not JSON", r#"{"cniVersion":"0.4.0"}"#] {
+        let printed = shim(&host, &verb("VERSION", &[]), &[], stdin).done();
+        assert_eq!(printed["supportedVersions"], json!(["0.3.1", "0.4.0", "1.0.0"]));
+        assert!(!printed["cniVersion"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn wrong_environments_are_named() {
+    let host = Namespace::new(None);
+    let error = shim(&host, &verb("ADD", &[("CNI_IFNAME", "")]), &[], CONF).failed(4);
+    assert!(error["msg"].as_str().unwrap().contains("[CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME]"), "{error}");
+    let all = [("CNI_CONTAINERID", "a/b"), ("CNI_NETNS", "/nowhere"), ("CNI_IFNAME", "eth0")];
+    shim(&host, &verb("ADD", &all), &[], CONF).failed(4);
+    for unknown in ["PLUG", "add"] {
+        shim(&host, &verb(unknown, &all), &[], CONF).failed(4);
+    }
+    for later in ["GC", "STATUS"] {
+        shim(&host, &verb(later, &all), &[], CONF).failed(1);
+    }
+}
+
+#[test]
+fn wrong_configurations_are_named() {
+    let host = Namespace::new(None);
+    let all = [("CNI_CONTAINERID", "c"), ("CNI_NETNS", "/nowhere"), ("CNI_IFNAME", "eth0")];
+    for verb_name in ["ADD", "DEL", "CHECK"] {
+        let run = |conf: &str| shim(&host, &verb(verb_name, &all), &[], conf);
+        run("").failed(6);
+        run("{").failed(6);
+        run(&CONF.replace("1.0.0", "1.1.0")).failed(1);
+        run(&CONF.replace("\"1.0.0\"", "\"\"")).failed(1);
+        run(&CONF.replace("\"pods\"", "\"-\"")).failed(7);
+        let error = run(&CONF.replace("unix:///nowhere", "http://ipam.example")).failed(7);
+        assert!(error["msg"].as_str().unwrap().contains("server"), "{error}");
+        let error = run(&CONF.replace("\"name\"", "\"mode\":\"bridge\",\"name\"")).failed(2);
+        assert!(error["msg"].as_str().unwrap().contains("bridge"), "{error}");
+    }
+    // CHECK came with 0.4.0.
+    shim(&host, &verb("CHECK", &all), &[], &CONF.replace("1.0.0", "0.3.1")).failed(1);
+}
+
+#[test]
+fn wrong_namespaces_harm_nothing() {
+    let node = Node::new();
+    let links = node.namespace.sh("ip -o link");
+    for (netns, code) in [("/proc/self/ns/net", 8), ("/nowhere/netns", 4), ("/etc/hostname", 4)] {
+        node.run("ADD", "c", netns, &node.conf).failed(code);
+    }
+    assert!(is_empty(&node.state_dir()) && node.service.state().requests.is_empty());
+    assert_eq!(node.namespace.sh("ip -o link"), links);
+    // DEL has nothing to do, wherever CNI_NETNS leads, and says so.
+    for netns in ["/proc/self/ns/net", "/nowhere/netns", "/etc/hostname", ""] {
+        assert!(node.del("c", netns).done().is_null());
+    }
+    assert_eq!(node.namespace.sh("ip -o link"), links);
+}
+
+#[test]
+fn without_a_verb_it_tells_what_it_is() {
+    let host = Namespace::new(None);
+    for variables in [&[][..], &[("CNI_COMMAND", "")]] {
+        let printed = shim(&host, variables, &[], "");
+        assert_eq!((printed.status, printed.stdout.as_str()), (0, ""));
+        assert!(printed.stderr.contains("CNI plugin") && printed.stderr.contains("1.0.0"), "{printed:?}");
+    }
+    assert_eq!(shim(&host, &[], &["dance"], "").status, 2);
+    assert!(shim(&host, &[], &["--help"], "").stdout.contains("sync"));
+}
+
+#[test]
+fn a_node_that_never_had_a_pod_says_so() {
+    let node = Node::new();
+    let status = node.by_hand("status").done();
+    assert_eq!((&status["journal"], &status["entries"]), (&json!("none"), &json!([])));
+    assert!(is_empty(&node.state_dir()), "status only looks");
+    let printed = shim(&node.namespace, &[], &["sync", "--node", "n1"], "");
+    assert!(printed.status == 1 && printed.stderr.contains("--server"), "{printed:?}");
+}

@@ -1,0 +1,10 @@
+//! The binary against a service that says what a test wants: the contract with
+//! the runtime, and the turns of the protocol that a well-meaning service never takes.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod attachments;
+mod contract;
+mod node;
+mod service;
+mod syncs;

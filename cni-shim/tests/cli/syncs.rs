@@ -1,0 +1,168 @@
+//! The whole journal at once: what a sync sends, and what it hears.
+
+use crate::node::Node;
+use serde_json::{Value, json};
+
+fn entries(node: &Node) -> Vec<(String, String)> {
+    let status = node.by_hand("status").done();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let rows = status["entries"].as_array().unwrap();
+    rows.iter().map(|row| (text(&row["addresses"][0]), text(&row["state"]))).collect()
+}
+
+#[test]
+fn a_sync_lists_everything_under_its_number() {
+    let node = Node::new();
+    let (stays, goes) = (node.pod(), node.pod());
+    node.add("stays", &stays).done();
+    node.add("goes", &goes).done();
+    node.del("goes", &goes.path()).done();
+    let summary = node.by_hand("sync").done();
+    assert_eq!(
+        (&summary["live"], &summary["released"], &summary["outcome"]),
+        (&json!(1), &json!(1), &json!("synced"))
+    );
+    let state = node.service.state();
+    let sync = state.requests.last().unwrap();
+    assert_eq!(sync.number("seq"), sync.body["asOfSeq"].as_u64().unwrap());
+    for entry in sync.body["entries"].as_array().unwrap() {
+        assert!(entry["seq"].as_u64() < sync.body["asOfSeq"].as_u64(), "{entry}");
+    }
+    assert!(sync.stamp.contains("boot-id=\"boot-a\""), "{}", sync.stamp);
+}
+
+#[test]
+fn what_the_ledger_gave_away_is_said_again_as_new() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    let before = node.entry("10.240.1.0")["seq"].as_u64().unwrap();
+    let item = json!({"network": "pods", "containerId": "c", "ifName": "eth0", "address": "10.240.1.0", "result": "released"});
+    {
+        let mut state = node.service.state();
+        let answer = json!({"items": [item], "node": state.node});
+        state.script("PUT", 200, &answer);
+    }
+    node.by_hand("sync").done();
+    let entry = node.entry("10.240.1.0");
+    assert!(entry["seq"].as_u64().unwrap() > before && entry["acknowledged"] == true, "{entry}");
+}
+
+#[test]
+fn a_refused_entry_is_told_of_and_not_sent_for_ever() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    let problem = json!({"type": "/problems/address-taken", "title": "t", "status": 409, "detail": "outside the block"});
+    let item = json!({"network": "pods", "containerId": "c", "ifName": "eth0", "address": "10.240.1.0", "result": "refused", "problem": problem});
+    {
+        let mut state = node.service.state();
+        let answer = json!({"items": [item], "node": state.node});
+        state.script("PUT", 200, &answer);
+    }
+    let printed = node.by_hand("sync");
+    assert_eq!(printed.status, 1, "{printed:?}");
+    assert!(
+        printed.stdout.contains("outside the block") && printed.stderr.contains("refuses 1"),
+        "{printed:?}"
+    );
+    // The pod runs on, and DEL frees it.
+    assert_eq!(node.host_ends(), 1);
+    node.del("c", "").done();
+    assert_eq!(entries(&node), [("10.240.1.0".to_owned(), "released".to_owned())]);
+}
+
+#[test]
+fn a_deletion_is_confirmed_once_nothing_lives() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    {
+        let mut state = node.service.state();
+        state.node["state"] = "deleting".into();
+        state.node["deletion"] = "d-1".into();
+    }
+    let summary = node.by_hand("sync").done();
+    assert_eq!((&summary["outcome"], &summary["live"]), (&json!("deleting"), &json!(1)));
+    node.add("late", &node.pod()).failed(101);
+    node.del("c", &pod.path()).done();
+    let summary = node.by_hand("sync").done();
+    assert_eq!(summary["outcome"], "ended");
+    {
+        let state = node.service.state();
+        let confirmed = state.requests.last().unwrap();
+        assert_eq!(confirmed.body["deletion"], "d-1");
+        let unconfirmed = state.of("PUT").iter().filter(|put| put.body["deletion"].is_null()).count();
+        assert!(unconfirmed >= 3, "a journal with a pod confirms nothing");
+    }
+    assert!(!node.directory.path().join("data/claim.json").exists());
+    assert_eq!(entries(&node), []);
+}
+
+#[test]
+fn a_confirmation_whose_answer_was_lost_ends_as_well() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    {
+        let mut state = node.service.state();
+        state.refuse("PUT", 409, "stale-claim");
+        state.refuse("GET", 404, "not-found");
+    }
+    assert_eq!(node.by_hand("sync").done()["outcome"], "ended");
+    assert!(!node.directory.path().join("data/claim.json").exists());
+
+    // With a pod on it the node waits for a person.
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    {
+        let mut state = node.service.state();
+        state.refuse("PUT", 409, "stale-claim");
+        state.refuse("GET", 404, "not-found");
+    }
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("register node n1"), "{printed:?}");
+    assert_eq!(node.host_ends(), 1);
+}
+
+#[test]
+fn a_lost_journal_is_rebuilt_from_the_host_before_anything_is_sent() {
+    let node = Node::new();
+    let (one, two) = (node.pod(), node.pod());
+    node.add("one", &one).done();
+    node.add("two", &two).done();
+    let seq = node.entry("10.240.1.1")["seq"].as_u64().unwrap();
+    std::fs::remove_dir_all(node.state_dir()).unwrap();
+    assert_eq!(node.by_hand("status").done()["journal"], "lost");
+    // The first verb that comes rebuilds it: a second ADD is still one.
+    let before = node.service.state().requests.len();
+    node.add("two", &two).failed(4);
+    assert_eq!(node.service.state().requests.len(), before);
+    let wired = |address: &str| (address.to_owned(), "wired".to_owned());
+    assert_eq!(entries(&node), [wired("10.240.1.0"), wired("10.240.1.1")]);
+    assert!(node.entry("10.240.1.1")["seq"].as_u64().unwrap() > seq);
+    std::fs::remove_dir_all(node.state_dir()).unwrap();
+    assert_eq!(node.by_hand("sync").done()["rebuilt"], 2);
+    node.del("two", "").done();
+    assert_eq!(node.host_ends(), 1);
+
+    // Without dataDir the service tells that this boot had a journal.
+    std::fs::remove_dir_all(node.state_dir()).unwrap();
+    std::fs::remove_dir_all(node.directory.path().join("data")).unwrap();
+    node.service.state().node["boot"] = json!({"id": "boot-a", "seq": 1});
+    let summary = node.by_hand("sync").done();
+    assert_eq!((&summary["rebuilt"], &summary["boot"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn a_reboot_is_a_new_beginning_under_the_next_number() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    std::fs::write(node.directory.path().join("boot_id"), "boot-b\n").unwrap();
+    drop(pod);
+    node.namespace.sh("for l in $(ls /sys/class/net 2>/dev/null); do :; done; ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | xargs -rn1 ip link del");
+    let summary = node.by_hand("sync").done();
+    assert_eq!((&summary["boot"], &summary["live"]), (&json!(2), &json!(0)));
+    let state = node.service.state();
+    assert_eq!(state.requests.last().unwrap().number("boot"), 2);
+}
