@@ -171,6 +171,12 @@ fn prefix(size: u64) -> BlockShape {
 }
 
 #[test]
+fn neighbours_are_one_hole() {
+    let map = FreeMap::from_extents([extent(5, 9), extent(0, 5)]);
+    assert_eq!(map.extents().collect::<Vec<_>>(), [extent(0, 9)]);
+}
+
+#[test]
 fn a_hole_of_exactly_the_size_is_filled_and_the_large_one_stays_whole() {
     let mut map = FreeMap::from_extents([extent(0, 1000), extent(2000, 2030), extent(3000, 3030)]);
     assert_eq!(map.place(&exact(30)), Ok(vec![extent(2000, 2030)]));

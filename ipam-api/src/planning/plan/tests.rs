@@ -166,6 +166,16 @@ fn lowering_gives_back_the_end_of_the_plan_and_never_claimed_blocks() {
 }
 
 #[test]
+fn lowering_takes_from_where_there_is_most() {
+    let demand = pool(exact(9), 11, 0, &[None, None]);
+    let done = plan(open(&[1000, 1000]), std::slice::from_ref(&demand)).unwrap();
+    assert_eq!(blocks(&done), [6, 5]);
+    let mut lower = applied(&demand, &done.pools[0], 0);
+    lower.nodes = 4.try_into().unwrap();
+    assert_eq!(blocks(&plan(done.subnets, &[lower]).unwrap()), [2, 2]);
+}
+
+#[test]
 fn blocks_of_several_extents_go_back_first() {
     let mut demand = pool(shape(9, Alignment::Exact, Contiguity::Preferred), 1, 0, &[None]);
     let at = |first, size| Extent::sized(Offset(first), size).unwrap();
