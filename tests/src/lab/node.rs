@@ -116,6 +116,12 @@ impl Node {
         &self.netconf
     }
 
+    /// The file on the node that says so.
+    #[must_use]
+    pub fn config(&self) -> &'static str {
+        NETCONF
+    }
+
     /// Configures its shim anew.
     pub fn configure(&mut self, netconf: Netconf) -> Result<()> {
         self.netconf = netconf;

@@ -60,7 +60,8 @@ impl Server {
         }
         let script = format!(
             "mkdir -p /var/lib/ipam; echo $$ >{PID}
-             exec ipam-server serve --listen {} --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
+             exec ipam-server serve --listen {} --insecure-no-tls --insecure-no-auth \
+               --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
             self.listen
         );
         let child =
@@ -128,21 +129,23 @@ impl Server {
     /// Fails unless ledger and journal of a node name the same live attachments with the same addresses;
     /// returns how many.
     pub fn agrees_with(&self, node: &Node) -> Result<usize> {
-        let mut ledger: Vec<(String, IpAddr)> = self
+        let mut ledger: Vec<(String, Vec<IpAddr>)> = self
             .ledger(node)?
             .into_iter()
-            .filter_map(|one| Some((one.container_id.to_string(), one.addresses.first()?.address)))
+            .map(|one| {
+                (one.container_id.to_string(), one.addresses.iter().map(|held| held.address).collect())
+            })
             .collect();
-        let mut journal: Vec<(String, IpAddr)> = node
+        let mut journal: Vec<(String, Vec<IpAddr>)> = node
             .journal()?
             .into_iter()
-            .filter(|one| one.live)
-            .map(|one| (one.container_id, one.address))
+            .filter(|one| one.state.is_live())
+            .map(|one| (one.container_id, one.addresses))
             .collect();
         ledger.sort();
         journal.sort();
         if ledger != journal {
-            let only = |of: &[(String, IpAddr)], not: &[(String, IpAddr)]| {
+            let only = |of: &[(String, Vec<IpAddr>)], not: &[(String, Vec<IpAddr>)]| {
                 of.iter().filter(|one| !not.contains(one)).cloned().collect::<Vec<_>>()
             };
             bail!(

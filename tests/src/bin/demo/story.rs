@@ -49,7 +49,7 @@ impl Story {
 
     /// Runs `cni-shim` by hand on a node and shows what was typed and what came.
     pub(crate) fn shim(&self, node: &Node, typed: &str) -> Result<()> {
-        self.say(&format!("\n{}$ cni-shim {typed}", node.name()))?;
+        self.say(&format!("\n{}$ cni-shim {typed} --config {}", node.name(), node.config()))?;
         self.shown(&mut node.shim_command(&words(typed)))?;
         Ok(())
     }
