@@ -10,7 +10,12 @@ use crate::wiring::{
 };
 use ipam_api::names::Attachment;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use netlink_packet_route::route::RouteType;
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// What is to be wired.
 #[derive(Debug, Clone, Copy)]
@@ -259,7 +264,29 @@ fn finish(
     let pod_link = succeed(pod.netlink.batch(requests)?)?;
     let host_mac = same_mac(host_link, end.host_mac)?;
     let pod_mac = same_mac(pod_link, end.pod_mac)?;
+    await_addresses(pod, wiring)?;
     Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu })
+}
+
+/// How long a new IPv6 address may take to become usable before we answer all the same.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until the pod takes packets for its IPv6 address. Even without duplicate detection the kernel
+/// adds the local route from a work queue, which waits for the lock that every change of an interface
+/// on the machine holds: a deletion elsewhere would cost the first packets.
+fn await_addresses(pod: &mut Pod, wiring: &Wiring<'_>) -> Result<(), WiringError> {
+    let start = Instant::now();
+    for address in wiring.addresses.iter().filter(|address| address.is_ipv6()) {
+        loop {
+            let found = pod.netlink.one(route::lookup(*address))?.unless(route::NO_ROUTE)?;
+            let local = route::Route::of(found).is_some_and(|route| route.kind == RouteType::Local);
+            if local || start.elapsed() > ADDRESS_PATIENCE {
+                break;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
 }
 
 /// What the pod's end needs for one address.
