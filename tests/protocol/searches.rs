@@ -15,7 +15,7 @@ fn search(name: &str, config: Config, events: &[Event]) {
         checker.max_depth(),
         began.elapsed().as_secs_f32()
     );
-    for (property, path) in checker.discoveries() {
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
         panic!("{name}: {property}: {:#?}\n{:#?}", path.clone().into_actions(), path.last_state());
     }
     for &event in events {

@@ -85,7 +85,7 @@ impl Config {
                 ours.is_some_and(|(_, node)| vm.disk.is_none_or(|disk| disk.claim != node.claim));
             match vm.disk {
                 Some(disk) if index == 0 && disk.stopped != Stopped::Ended => {
-                    actions.push(Action::SyncBegin(index))
+                    actions.push(Action::SyncBegin(index));
                 }
                 _ => {}
             }
