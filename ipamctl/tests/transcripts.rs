@@ -4,6 +4,8 @@
 //! `TRYCMD=overwrite cargo test -p ipamctl` writes what was seen into the
 //! transcripts; read the difference before it is committed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
+
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
