@@ -155,22 +155,13 @@ pub(crate) fn without_link_local(index: u32) -> Request {
     )
 }
 
-/// Whether an interface is to be up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admin {
-    Up,
-    Down,
-}
-
-/// Takes an interface up or down.
-pub(crate) fn set_admin(index: u32, admin: Admin) -> Request {
+/// Takes an interface up.
+pub(crate) fn set_up(index: u32) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.header.change_mask = LinkFlags::Up;
-    if admin == Admin::Up {
-        message.header.flags = LinkFlags::Up;
-    }
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("taking interface {index} {admin:?}"))
+    message.header.flags = LinkFlags::Up;
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("taking interface {index} up"))
 }
 
 /// Deletes an interface; of a pair, both ends.

@@ -2,7 +2,7 @@
 
 use crate::wiring::{
     GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError, gateway_for,
-    link::{self, Admin, End, LOOPBACK, Link},
+    link::{self, End, LOOPBACK, Link},
     neighbour,
     netlink::{Answer, host_length},
     route::{self, Existing, NewRoute},
@@ -237,10 +237,10 @@ fn finish(
         // The host end needs no address at all; and pods could not send from theirs of this kind.
         requests.push(link::without_link_local(index));
     }
-    requests.push(link::set_admin(index, Admin::Up));
+    requests.push(link::set_up(index));
     succeed(host.netlink.batch(requests)?)?;
 
-    let mut requests = vec![link::set_admin(pair.pod, Admin::Up)];
+    let mut requests = vec![link::set_up(pair.pod)];
     for address in wiring.addresses {
         requests.extend(pod_requests(pair.pod, *address, end.host_mac));
     }
@@ -260,7 +260,7 @@ fn finish(
     succeed(host.netlink.batch(proxies)?)?;
 
     // At the very end, because it is not undone: another network of the pod may count on it by then.
-    let requests = vec![link::set_admin(LOOPBACK, Admin::Up), link::get_index(pair.pod)];
+    let requests = vec![link::set_up(LOOPBACK), link::get_index(pair.pod)];
     let pod_link = succeed(pod.netlink.batch(requests)?)?;
     let host_mac = same_mac(host_link, end.host_mac)?;
     let pod_mac = same_mac(pod_link, end.pod_mac)?;
@@ -412,7 +412,7 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
     let (mut repairs, mut missing) = (Vec::new(), Vec::new());
     if !link.up {
         missing.push(format!("{} was down", end.name));
-        repairs.push(link::set_admin(link.index, Admin::Up));
+        repairs.push(link::set_up(link.index));
     }
     for address in wiring.addresses {
         let found = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
