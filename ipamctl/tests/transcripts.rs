@@ -6,6 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
+use ipam_api::{
+    client::{Client, Settings},
+    wire::{BootSeq, NodeStamp, Seq, Stamp, SyncRequest},
+};
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -104,6 +108,48 @@ fn against_a_service() {
             .case(path)
             .run();
     }
+}
+
+/// An active node keeps its block until it confirms; only its shim can make it active.
+#[test]
+fn an_active_node_waits_for_its_confirmation() {
+    let service = Service::start();
+    let ipamctl = |line: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ipamctl"))
+            .args(line.split(' '))
+            .env("IPAM_SERVER", &service.url)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    ipamctl("vnet create prod --address-space 10.240.0.0/16");
+    ipamctl("subnet create prod/nodes --cidr 10.240.0.0/24");
+    ipamctl("pool create workers --subnet prod/nodes --max-pods 30 --nodes 1");
+    ipamctl("node register node-1 --pool workers --address 10.240.0.250");
+
+    let name = "node-1".parse().unwrap();
+    let client = Client::new(service.url.parse().unwrap(), Settings::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let node = client.node(&name).await.unwrap().value;
+        let stamp = NodeStamp {
+            stamp: Stamp { claim: node.claim, boot: BootSeq(1), seq: Seq(1) },
+            block: node.block.version,
+            boot_id: Some("first".to_owned()),
+            machine: None,
+        };
+        let empty =
+            SyncRequest { as_of_seq: Seq(1), entries: Vec::new(), conflicts: Vec::new(), deletion: None };
+        client.sync(&name, &stamp, &empty).await.unwrap();
+    });
+
+    let (data, message) = ipamctl("node delete node-1");
+    assert!(message.contains("waits until the node confirms") && message.contains("--vm-gone"), "{message}");
+    assert!(data.contains("deleting"), "{data}");
+    let (data, message) = ipamctl("node delete node-1 --vm-gone");
+    assert!(message.contains("which frees its block of 30 addresses"), "{message}");
+    assert_eq!(data, "");
 }
 
 #[test]
