@@ -8,6 +8,7 @@ use crate::{
     cni::netconf::{LogLevel, NodeConf},
     log,
     service::{Patience, Service},
+    wiring::Host,
 };
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -83,7 +84,9 @@ fn sync(settings: &Settings) -> Result<(), String> {
     if conf.node.servers.is_empty() {
         return Err("no server: give --server URL or --config FILE".to_owned());
     }
-    let context = NodeContext::open(&conf.node, conf.uplink.as_deref()).map_err(|error| error.to_string())?;
+    let mut host = Host::open().map_err(|error| error.to_string())?;
+    let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)
+        .map_err(|error| error.to_string())?;
     // Nobody's pod waits for this one.
     let patient = conf.node.timeout.max(Duration::from_secs(10));
     let service = Service::of(&conf.node, Patience::Insist).within(patient);

@@ -67,12 +67,17 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         container_id: invocation.container_id.clone(),
         if_name: invocation.if_name.clone(),
     };
-    let context = NodeContext::open(&conf.node, conf.uplink.as_deref())?;
+    let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     refuse_second(&context.live(&attachment)?)?;
     let service = Service::of(&conf.node, Patience::Heed);
     let claim = context.usable(&service)?;
-    let ground = Ground::of(&mut host, conf, &claim)?;
+    let uplink = match context.uplink.clone() {
+        Some(uplink) => uplink,
+        // Again, for the reason why there is none.
+        None => wiring::uplink::find(&mut host, conf.uplink.as_deref())?,
+    };
+    let ground = Ground::of(uplink, conf, &claim);
     let mut add = Add {
         invocation,
         conf,
@@ -244,7 +249,7 @@ impl Add<'_> {
         picked: &Picked,
     ) -> (Result<Wired, WiringError>, Heard<Allocation>, Duration) {
         let entry = &picked.entry;
-        let stamp = picked.claim.stamp(entry.seq);
+        let stamp = self.context.stamp(&picked.claim, entry.seq);
         let (service, attachment) = (&self.service, &self.attachment);
         let begin = Instant::now();
         let preparation = self.ground.preparation(self.conf, &entry.addresses);
@@ -289,12 +294,15 @@ impl Add<'_> {
         // Another state means that something newer is known there: a sync will settle it.
         let held = matches!(heard, Heard::Done(allocation) if allocation.state == AllocationState::Held
             && allocation.addresses.iter().any(|held| held.address == entry.address));
-        let changed = self.context.journal.lock()?.change(entry.address, &self.attachment, |now| {
+        let mut locked = self.context.journal.lock()?;
+        let held = held && locked.is_current(&picked.claim)?;
+        let changed = locked.change(entry.address, &self.attachment, |now| {
             if held {
                 now.ack(EntryState::Intent, entry.seq);
             }
             now.wired(Uptime::now());
         })?;
+        drop(locked);
         if changed.is_none() {
             self.undo(picked, Wire::Done, None, false)?;
             return Err(CniError::new(

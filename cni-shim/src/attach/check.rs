@@ -46,7 +46,8 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     let mut findings = compare(&before, &entry, netns);
 
     let mut host = Host::open()?;
-    let ground = Ground::of(&mut host, conf, &claim)?;
+    let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
+    let ground = Ground::of(uplink, conf, &claim);
     let preparation = ground.preparation(conf, &entry.addresses);
     let wiring = Wiring {
         attachment: &attachment,

@@ -38,7 +38,7 @@ fn detach(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         Pod::open(path).map_err(|error| log::debug(format_args!("CNI_NETNS is left alone: {error}"))).ok()
     });
     let mut host = Host::open()?;
-    let context = NodeContext::open(&conf.node, conf.uplink.as_deref())?;
+    let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     let claim = claim(&context)?;
 
@@ -122,12 +122,15 @@ pub(super) fn tell(
     entry: &Entry,
 ) -> Result<bool, CniError> {
     let attachment = entry.attachment();
-    match service.release(&attachment, &claim.stamp(entry.seq), entry.address) {
+    match service.release(&attachment, &context.stamp(claim, entry.seq), entry.address) {
         Heard::Done(()) => {
             fault::at(Point::DelAfterDelete);
-            context.journal.lock()?.change(entry.address, &attachment, |now| {
-                now.ack(EntryState::Released, entry.seq);
-            })?;
+            let mut locked = context.journal.lock()?;
+            if locked.is_current(claim)? {
+                locked.change(entry.address, &attachment, |now| {
+                    now.ack(EntryState::Released, entry.seq);
+                })?;
+            }
             Ok(true)
         }
         Heard::Refused(problem) => {

@@ -14,9 +14,10 @@ use crate::{
 };
 use ipam_api::{
     names::Attachment,
-    wire::{Allocator, Node},
+    wire::{Allocator, Node, NodeStamp, Seq},
 };
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use sha2::{Digest, Sha256};
 use std::{net::IpAddr, time::Duration};
 
 /// This node, as one process of the plugin sees it.
@@ -25,7 +26,11 @@ pub struct NodeContext<'a> {
     /// Its configuration.
     pub conf: &'a NodeConf,
     /// Name of the uplink, where the configuration names one.
-    pub uplink: Option<&'a str>,
+    pub uplink_name: Option<&'a str>,
+    /// The uplink, if there is one.
+    pub uplink: Option<Uplink>,
+    /// Tells this machine from another that has its name, and its disk.
+    pub machine: Option<String>,
     /// Its journal.
     pub journal: Journal,
     /// The kernel's boot id.
@@ -33,17 +38,25 @@ pub struct NodeContext<'a> {
 }
 
 impl<'a> NodeContext<'a> {
-    /// Reads the boot id; touches nothing.
+    /// Looks at the boot id and the uplink; touches nothing.
     ///
     /// # Errors
-    /// Code 103 if there is none.
-    pub fn open(conf: &'a NodeConf, uplink: Option<&'a str>) -> Result<Self, CniError> {
+    /// Code 103 if there is no boot id.
+    pub fn open(conf: &'a NodeConf, uplink_name: Option<&'a str>, host: &mut Host) -> Result<Self, CniError> {
+        let uplink = uplink::find(host, uplink_name).ok();
         Ok(Self {
             journal: Journal::at(&conf.state_dir, &conf.data_dir),
             boot_id: boot::boot_id(&conf.boot_id_file)?,
+            machine: uplink.as_ref().and_then(machine),
             conf,
+            uplink_name,
             uplink,
         })
+    }
+
+    /// The header of a request about `seq`.
+    pub(super) fn stamp(&self, claim: &ClaimFile, seq: Seq) -> NodeStamp {
+        claim.stamp(seq, self.machine.as_deref())
     }
 
     /// What stands in the way of using the journal.
@@ -191,7 +204,7 @@ impl<'a> NodeContext<'a> {
     /// What the host shows within these prefixes.
     pub(super) fn survey(&self, within: &[IpNet]) -> Result<survey::Survey, WiringError> {
         let mut host = Host::open()?;
-        let uplink = uplink::find(&mut host, self.uplink)?;
+        let uplink = uplink::find(&mut host, self.uplink_name)?;
         survey::survey(&mut host, &uplink, within)
     }
 
@@ -214,6 +227,14 @@ impl<'a> NodeContext<'a> {
         let entries = self.journal.entries()?;
         Ok(entries.into_iter().filter(|entry| entry.is_live() && entry.is_of(attachment)).collect())
     }
+}
+
+/// A hash of the uplink's MAC and the firmware's id of the machine, where it has one.
+fn machine(uplink: &Uplink) -> Option<String> {
+    let mac = uplink.mac?;
+    let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+    let digest = Sha256::digest(format!("{mac}/{}", uuid.trim().to_ascii_lowercase()));
+    Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Addresses as prefixes of one.
@@ -260,10 +281,10 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn of(host: &mut Host, conf: &NetConf, claim: &ClaimFile) -> Result<Self, WiringError> {
+    pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
         let mut except = claim.node.network.address_space.clone();
         except.extend(&conf.non_masquerade);
-        Ok(Self { uplink: uplink::find(host, conf.uplink.as_deref())?, ranges: ranges(claim), except })
+        Self { uplink, ranges: ranges(claim), except }
     }
 
     pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {

@@ -112,7 +112,7 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
         summary.boot = Some(listing.claim.boot.seq);
         summary.live = listing.live;
         summary.released = listing.request.entries.len() - listing.live;
-        match service.sync(&listing.claim.stamp(listing.request.as_of_seq), &listing.request) {
+        match service.sync(&context.stamp(&listing.claim, listing.request.as_of_seq), &listing.request) {
             Heard::Unreachable { reason, .. } => {
                 return Err(CniError::new(Code::TryAgain, "the service cannot be reached").details(reason));
             }
@@ -223,6 +223,10 @@ fn settle(
 ) -> Result<Next, CniError> {
     let now = Uptime::now();
     let mut locked = context.journal.lock()?;
+    if !locked.is_current(&listing.claim)? {
+        // Another process took over another claim meanwhile: this answer is to the old one.
+        return Ok(Next::Again);
+    }
     let mut next = Next::Done;
     summary.refused.clear();
     for (sent, item) in listing.request.entries.iter().zip(&answer.items) {

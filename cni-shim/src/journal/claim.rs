@@ -45,16 +45,22 @@ pub struct ClaimFile {
 }
 
 impl ClaimFile {
-    /// The claim in a node answer. A boot that the service has heard of keeps
-    /// its number, another gets the next; `before` is what this node had.
+    /// The claim in a node answer, not taken up yet whatever the service says: only a
+    /// sync of this node's shows that it is this node's. A boot that the service has
+    /// heard of keeps its number, another gets the next; `before` is what this node had.
     #[must_use]
     pub fn adopt(node: Node, before: Option<&Self>, boot_id: &str, state_dir: PathBuf, now: Uptime) -> Self {
         let next = |boot: &Boot| if boot.id == boot_id { boot.seq } else { BootSeq(boot.seq.0 + 1) };
-        let heard = node.boot.as_ref().map_or(BootSeq(1), next);
         let same = before.filter(|before| before.node.claim == node.claim);
-        let seq = same.map_or(heard, |before| heard.max(next(&before.boot)));
+        let seq = match &node.boot {
+            Some(heard) if heard.id == boot_id => heard.seq,
+            heard => {
+                let heard = heard.as_ref().map_or(BootSeq(1), next);
+                same.map_or(heard, |before| heard.max(next(&before.boot)))
+            }
+        };
         Self {
-            standing: standing(&node),
+            standing: Standing::Planned,
             node,
             received: now,
             boot: Boot { id: boot_id.to_owned(), seq },
@@ -74,14 +80,20 @@ impl ClaimFile {
         same
     }
 
-    /// The header of a request about `seq`.
+    /// Whether both are of one claim and one boot: answers to requests of another count for nothing.
     #[must_use]
-    pub fn stamp(&self, seq: Seq) -> NodeStamp {
+    pub fn is_as(&self, other: &Self) -> bool {
+        (self.node.claim, self.boot.seq) == (other.node.claim, other.boot.seq)
+    }
+
+    /// The header of a request about `seq`; `machine` tells this machine from another of the name.
+    #[must_use]
+    pub fn stamp(&self, seq: Seq, machine: Option<&str>) -> NodeStamp {
         NodeStamp {
             stamp: Stamp { claim: self.node.claim, boot: self.boot.seq, seq },
             block: self.node.block.version,
             boot_id: Some(self.boot.id.clone()),
-            machine: None,
+            machine: machine.map(str::to_owned),
         }
     }
 
@@ -120,7 +132,7 @@ impl ClaimFile {
         resting.filter_map(|r| Some((line.offset_of(r.address).ok()?, since(r.age_seconds)))).collect()
     }
 
-    /// The prefix of the subnet that an address lies in.
+    /// Where the node's own addresses lie on the line.
     #[must_use]
     pub fn own_offsets(&self, line: Line) -> Vec<Offset> {
         self.node.addresses.iter().filter_map(|&address: &IpAddr| line.offset_of(address).ok()).collect()
@@ -167,8 +179,10 @@ pub(crate) mod tests {
         assert_eq!(seq(node(1, None), None, "a"), 1);
         assert_eq!(seq(node(1, Some(("a", 7))), None, "a"), 7);
         assert_eq!(seq(node(1, Some(("a", 7))), None, "b"), 8);
-        let before = ClaimFile::adopt(node(1, Some(("x", 20))), None, "a", "/run/x".into(), Uptime(0));
-        assert_eq!(seq(node(1, Some(("a", 7))), Some(&before), "a"), 21);
+        let before = ClaimFile::adopt(node(1, Some(("x", 19))), None, "a", "/run/x".into(), Uptime(0));
+        assert_eq!(seq(node(1, Some(("a", 7))), Some(&before), "a"), 7, "the service knows this boot");
+        assert_eq!(seq(node(1, Some(("b", 7))), Some(&before), "a"), 20, "and here it was numbered already");
+        assert_eq!(seq(node(1, Some(("b", 30))), Some(&before), "a"), 31);
         assert_eq!(seq(node(2, Some(("a", 7))), Some(&before), "a"), 7, "counts within one claim");
     }
 

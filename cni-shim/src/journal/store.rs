@@ -269,7 +269,7 @@ impl Locked<'_> {
         match header {
             Some(header) if header.boot_id == boot_id => {
                 if (header.claim, header.boot_seq) != (claim.node.claim, claim.boot.seq) {
-                    self.send_again()?;
+                    self.send_again(header.claim == claim.node.claim)?;
                     self.write_header(&claim)?;
                 }
             }
@@ -297,6 +297,15 @@ impl Locked<'_> {
         self.mark(claim)
     }
 
+    /// Whether the claim and the boot are still these: an answer to a request of
+    /// others acknowledges nothing.
+    ///
+    /// # Errors
+    /// The claim cannot be read.
+    pub fn is_current(&self, claim: &ClaimFile) -> Result<bool, JournalError> {
+        Ok(self.claim()?.is_some_and(|now| now.is_as(claim)))
+    }
+
     /// Stops ADD until a person or a sync has found out what the service knows.
     ///
     /// # Errors
@@ -315,8 +324,14 @@ impl Locked<'_> {
         self.save_claim(claim)
     }
 
-    fn send_again(&mut self) -> Result<(), JournalError> {
+    /// Nothing that was acknowledged under another claim or number is so under this
+    /// one. What rests from a former claim is the service's to know.
+    fn send_again(&mut self, same_claim: bool) -> Result<(), JournalError> {
         for mut entry in self.entries()? {
+            if !same_claim && !entry.is_live() {
+                files::remove(&self.journal.entry_path(entry.address), Durability::Process)?;
+                continue;
+            }
             entry.acked = false;
             entry.refused = None;
             files::replace(&self.journal.entry_path(entry.address), &entry, Durability::Process)?;

@@ -86,13 +86,16 @@ fn a_lost_journal_is_not_an_empty_one() {
 }
 
 #[test]
-fn another_claim_keeps_the_entries_and_sends_them_again() {
+fn another_claim_keeps_the_live_entries_and_sends_them_again() {
     let there = journal();
     there.claim(1, "a");
     there.ready_claim("a");
     let mut entry = intent("c", "10.240.1.0", 5);
     entry.acked = true;
+    let mut old = intent("d", "10.240.1.1", 6);
+    old.released(Seq(7), Uptime(7));
     there.journal.lock().unwrap().create(&entry).unwrap();
+    there.journal.lock().unwrap().create(&old).unwrap();
     there.claim(2, "a");
     there.ready_claim("a");
     let entries = there.journal.entries().unwrap();

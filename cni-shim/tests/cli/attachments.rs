@@ -28,6 +28,7 @@ fn a_pod_comes_is_checked_and_goes() {
         assert_eq!(put.body, json!({"address": "10.240.1.0", "pod": {"namespace": "shop", "name": "web"}}));
         assert_eq!((put.number("claim"), put.number("boot"), put.number("block")), (1, 1, 1));
         assert!(put.number("seq") > state.requests[1].number("seq"));
+        assert!(put.stamp.contains("machine=\""), "{}", put.stamp);
     }
     assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
 
@@ -134,6 +135,9 @@ fn a_stale_claim_stops_new_pods_and_no_old_ones() {
     // The name was registered anew: a person's sync takes the new claim over.
     let mut other = crate::node::node(2);
     other["boot"] = json!({"id": "another", "seq": 4});
+    // What rests from the former claim is the service's to know.
+    other["resting"] =
+        json!([{"address": "10.240.1.0", "ageSeconds": 1}, {"address": "10.240.1.1", "ageSeconds": 2}]);
     {
         let mut state = node.service.state();
         state.node = other;
