@@ -154,7 +154,10 @@ fn checked(spec: &NodeSpec) -> Result<NodeSpec> {
     if let Some(uid) = &spec.uid
         && !(1..=LONGEST_UID).contains(&uid.chars().count())
     {
-        wrong("/uid".to_owned(), format!("uid has to have 1 to {LONGEST_UID} characters; leave it out where there is none"));
+        wrong(
+            "/uid".to_owned(),
+            format!("uid has to have 1 to {LONGEST_UID} characters; leave it out where there is none"),
+        );
     }
     let mac = spec.mac.as_ref().map(|mac| mac.to_ascii_lowercase());
     if let Some(mac) = &mac

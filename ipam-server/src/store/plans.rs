@@ -55,7 +55,9 @@ async fn imagined(tx: &mut Tx, asked: &[HypotheticalSubnet]) -> Result<Supplies>
         if twice || subnets::find(tx, subnet).await?.is_some() {
             return Err(StoreError::invalid(
                 &format!("/subnets/{i}/subnet"),
-                format!("there is a subnet {subnet} already: give the imagined one another name, or leave it out"),
+                format!(
+                    "there is a subnet {subnet} already: give the imagined one another name, or leave it out"
+                ),
             ));
         }
     }
@@ -85,7 +87,10 @@ async fn plan_pool(
         if !add_subnet(tx, &asked.subnet, supplies).await? {
             return Err(StoreError::invalid(
                 &format!("/subnets/{i}/subnet"),
-                format!("there is no subnet {}: name one that exists or add it to the plan's subnets", asked.subnet),
+                format!(
+                    "there is no subnet {}: name one that exists or add it to the plan's subnets",
+                    asked.subnet
+                ),
             ));
         }
     }
@@ -132,8 +137,9 @@ async fn shares_of(
     for share in &mut has {
         add_subnet(tx, &share.subnet, supplies).await?;
         let Some(supply) = supplies.get_mut(&share.subnet) else { continue };
-        let (kept, freed): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut share.unclaimed).into_iter().partition(|block| pools::keeps_shape(block, spec));
+        let (kept, freed): (Vec<_>, Vec<_>) = std::mem::take(&mut share.unclaimed)
+            .into_iter()
+            .partition(|block| pools::keeps_shape(block, spec));
         supply.own_promised = supply.own_promised.saturating_sub(freed.len() as u64);
         for extent in freed.iter().flatten() {
             supply.free.give_back(*extent).map_err(super::mutation::corrupt)?;

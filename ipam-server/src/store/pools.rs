@@ -2,9 +2,9 @@ mod apply;
 mod row;
 mod supply;
 
-pub(super) use apply::{NoDraft, Wish, give_back, settle, short, take, wish, wrong};
+pub(super) use apply::{Wish, give_back, settle, take, wish, wrong};
 pub(super) use row::{Member, StoredPool, all, by_id, find, get, shape};
-pub(super) use supply::{Detail, Unclaimed, holdings, shares, supply, unclaimed};
+pub(super) use supply::{Detail, holdings, shares, supply, unclaimed};
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
@@ -146,7 +146,10 @@ fn node_address(node_address: NodeAddress) -> &'static str {
 /// What is wrong with a pool, whatever else there is.
 pub(super) fn check_spec(spec: &PoolSpec) -> Result<()> {
     if spec.subnets.is_empty() {
-        return Err(StoreError::invalid("/subnets", "subnets is empty: name at least one, for example prod/nodes"));
+        return Err(StoreError::invalid(
+            "/subnets",
+            "subnets is empty: name at least one, for example prod/nodes",
+        ));
     }
     let mut errors = Vec::new();
     for (i, PoolSubnet { subnet, .. }) in spec.subnets.iter().enumerate() {

@@ -56,7 +56,8 @@ impl ReservationRow {
 
     fn view(&self, subnet: &SubnetRow) -> Result<Versioned<Reservation>> {
         let extent = self.extent()?;
-        let range = Range::of(subnet.line()?, extent).ok_or_else(|| corrupt("reservation outside its subnet"))?;
+        let range =
+            Range::of(subnet.line()?, extent).ok_or_else(|| corrupt("reservation outside its subnet"))?;
         let value = Reservation {
             subnet: subnet.path()?,
             name: stored(&self.name)?,
@@ -91,18 +92,28 @@ impl Store {
             None => {
                 check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
                 let (first, next) = (extent.first().0, extent.next().0);
-                let args = args![subnet.id, name.as_str(), first, next, spec.reason.as_str(), spec.for_nodes, self.now()];
+                let args = args![
+                    subnet.id,
+                    name.as_str(),
+                    first,
+                    next,
+                    spec.reason.as_str(),
+                    spec.for_nodes,
+                    self.now()
+                ];
                 let (id,): (i64,) = tx.fetch_one(INSERT, args).await?;
                 tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Reservation(id))]).await?;
                 changed(&mut tx).await?;
             }
             Some(old) => {
                 let was = old.extent()?;
-                let same = was == extent && old.reason == spec.reason && (old.for_nodes != 0) == spec.for_nodes;
+                let same =
+                    was == extent && old.reason == spec.reason && (old.for_nodes != 0) == spec.for_nodes;
                 if !same {
                     resize(&mut tx, &subnet, old, extent).await?;
                     let (first, next) = (extent.first().0, extent.next().0);
-                    tx.execute(UPDATE, args![old.id, first, next, spec.reason.as_str(), spec.for_nodes]).await?;
+                    tx.execute(UPDATE, args![old.id, first, next, spec.reason.as_str(), spec.for_nodes])
+                        .await?;
                     changed(&mut tx).await?;
                 }
             }
@@ -199,7 +210,10 @@ fn extent_of(line: Line, spec: &ReservationSpec) -> Result<Extent> {
         ));
     }
     Extent::inclusive(first, last).ok_or_else(|| {
-        StoreError::invalid("/last", format!("{} is before {}: give the lower address as first", spec.last, spec.first))
+        StoreError::invalid(
+            "/last",
+            format!("{} is before {}: give the lower address as first", spec.last, spec.first),
+        )
     })
 }
 
@@ -238,7 +252,12 @@ fn minus(a: Extent, b: Extent) -> impl Iterator<Item = Extent> {
     below.into_iter().chain(above)
 }
 
-async fn refuse_uncovering(tx: &mut Tx, subnet: &SubnetRow, old: &ReservationRow, lost: Extent) -> Result<()> {
+async fn refuse_uncovering(
+    tx: &mut Tx,
+    subnet: &SubnetRow,
+    old: &ReservationRow,
+    lost: Extent,
+) -> Result<()> {
     let nodes = nodes_inside(tx, subnet.id, lost).await?;
     if nodes.is_empty() {
         return Ok(());
@@ -261,7 +280,8 @@ pub(super) async fn nodes_inside(tx: &mut Tx, subnet: i64, extent: Extent) -> Re
 /// Nothing but nodes' own addresses is in an extent that a reservation is to cover.
 pub(super) async fn check_free(tx: &mut Tx, subnet: &SubnetRow, extent: Extent, who: &str) -> Result<()> {
     let tiles = tiling::inside(tx, subnet.id, extent).await?;
-    let Some(tile) = tiles.iter().find(|tile| matches!(tile.usage, Use::Reservation(_) | Use::Block(_))) else {
+    let Some(tile) = tiles.iter().find(|tile| matches!(tile.usage, Use::Reservation(_) | Use::Block(_)))
+    else {
         return Ok(());
     };
     let line = subnet.line()?;

@@ -2,9 +2,9 @@ mod platform;
 mod row;
 mod rules;
 
-pub(super) use platform::{PREFIX as PLATFORM_PREFIX, wanted as kept_out};
+pub(super) use platform::PREFIX as PLATFORM_PREFIX;
 pub(super) use row::{SubnetRow, by_id, find, get, line};
-pub(super) use rules::{gateways, line as line_of};
+pub(super) use rules::line as line_of;
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
@@ -24,7 +24,8 @@ const SIBLINGS: &str = "SELECT name, cidr4, cidr6 FROM subnet WHERE vnet = $1 OR
 const INSERT: &str = "INSERT INTO subnet
         (vnet, name, cidr4, cidr6, gateway4, gateway6, reserve_platform, length, version, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9) RETURNING id";
-const UPDATE: &str = "UPDATE subnet SET gateway4 = $2, gateway6 = $3, reserve_platform = $4, version = version + 1
+const UPDATE: &str =
+    "UPDATE subnet SET gateway4 = $2, gateway6 = $3, reserve_platform = $4, version = version + 1
     WHERE id = $1";
 const POOLS: &str = "SELECT p.name FROM pool AS p WHERE p.id IN
         (SELECT pool FROM pool_subnet WHERE subnet = $1 UNION SELECT pool FROM block WHERE subnet = $1)
@@ -48,9 +49,8 @@ macro_rules! select_extent {
         )
     };
 }
-const EXTENTS: &str = select_extent!(
-    "WHERE e.subnet = $1 AND e.kind <> 'end' AND e.first > $2 ORDER BY e.first LIMIT $3"
-);
+const EXTENTS: &str =
+    select_extent!("WHERE e.subnet = $1 AND e.kind <> 'end' AND e.first > $2 ORDER BY e.first LIMIT $3");
 const EXTENT_AT: &str = select_extent!("WHERE e.subnet = $1 AND e.first = $2");
 
 impl Store {
@@ -68,7 +68,11 @@ impl Store {
         let mut tx = self.db.write().await?;
         let vnet = vnets::get(&mut tx, &path.vnet).await?;
         let old = find(&mut tx, path).await?;
-        mutation::check(&change.precondition, &format!("subnet {path}"), old.as_ref().map(|old| old.version))?;
+        mutation::check(
+            &change.precondition,
+            &format!("subnet {path}"),
+            old.as_ref().map(|old| old.version),
+        )?;
         let created = old.is_none();
         match old {
             Some(old) => {
@@ -88,7 +92,8 @@ impl Store {
             }
             None => {
                 check_place(&mut tx, &vnet, line).await?;
-                let id = insert(&mut tx, &vnet, path, line, &gateways, spec.reserve_platform, self.now()).await?;
+                let id =
+                    insert(&mut tx, &vnet, path, line, &gateways, spec.reserve_platform, self.now()).await?;
                 let row = by_id(&mut tx, id).await?;
                 platform::settle(&mut tx, &row, &wanted, self.now()).await?;
                 changed(&mut tx).await?;
@@ -141,7 +146,10 @@ impl Store {
         let after: i64 = match &page.after {
             None => -1,
             Some(text) => text.parse().map_err(|_| {
-                StoreError::invalid("query:after", "after is not what a list answered as next: leave it out to begin anew")
+                StoreError::invalid(
+                    "query:after",
+                    "after is not what a list answered as next: leave it out to begin anew",
+                )
             })?,
         };
         let mut tx = self.db.read().await?;
@@ -179,7 +187,8 @@ impl ExtentRow {
             (None, None, Some(name)) => Some(format!("pool/{name}")),
             (None, None, None) => None,
         };
-        let range = Range::of(line, extent).ok_or_else(|| mutation::corrupt(format!("{extent} is not on {line}")))?;
+        let range =
+            Range::of(line, extent).ok_or_else(|| mutation::corrupt(format!("{extent} is not on {line}")))?;
         Ok(ExtentInfo { range, size: extent.size(), kind, owner })
     }
 }
@@ -229,11 +238,16 @@ async fn check_place(tx: &mut Tx, vnet: &VnetRow, line: Line) -> Result<()> {
             let space: Vec<_> = space.iter().map(ToString::to_string).collect();
             return Err(StoreError::invalid(
                 &format!("/cidrs/{i}"),
-                format!("{cidr} is not inside VNet {} ({}): choose a CIDR inside it", vnet.name, space.join(", ")),
+                format!(
+                    "{cidr} is not inside VNet {} ({}): choose a CIDR inside it",
+                    vnet.name,
+                    space.join(", ")
+                ),
             ));
         }
     }
-    let siblings: Vec<(String, Option<String>, Option<String>)> = tx.fetch_all(SIBLINGS, args![vnet.id]).await?;
+    let siblings: Vec<(String, Option<String>, Option<String>)> =
+        tx.fetch_all(SIBLINGS, args![vnet.id]).await?;
     for (name, cidr4, cidr6) in siblings {
         for other in [cidr4, cidr6].into_iter().flatten() {
             let other = stored(&other)?;

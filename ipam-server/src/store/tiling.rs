@@ -134,7 +134,13 @@ pub(super) async fn retile(tx: &mut Tx, subnet: i64, mut edits: Vec<Tile>) -> Re
         return Ok(());
     }
     edits.sort_unstable_by_key(|tile| tile.extent);
-    let windows: Vec<_> = edits.iter().map(|tile| (tile.extent.first().0, tile.extent.next().0)).collect();
+    let mut windows: Vec<(u64, u64)> = Vec::new();
+    for Tile { extent, .. } in &edits {
+        match windows.last_mut() {
+            Some((_, next)) if *next == extent.first().0 => *next = extent.next().0,
+            _ => windows.push((extent.first().0, extent.next().0)),
+        }
+    }
     let rows: Vec<TileRow> = tx.fetch_all(AROUND, args![subnet, json(&windows)?]).await?;
     let old = rows.into_iter().map(Tile::try_from).collect::<Result<Vec<_>>>()?;
     let new = overlaid(&old, &edits);

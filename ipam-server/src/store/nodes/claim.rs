@@ -116,7 +116,8 @@ async fn assign(tx: &mut Tx, pool: &StoredPool) -> Result<(SubnetRow, Own)> {
             Err(StoreError::Exhausted(own::shortage(detail, numbers)))
         }
         None => {
-            let member = pool.members.first().ok_or_else(|| corrupt(format!("pool {} has no subnet", pool.name)))?;
+            let member =
+                pool.members.first().ok_or_else(|| corrupt(format!("pool {} has no subnet", pool.name)))?;
             let subnet = subnets::by_id(tx, member.subnet).await?;
             Err(full(pool, &subnet, pool.blocks)?)
         }

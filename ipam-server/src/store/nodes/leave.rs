@@ -18,7 +18,8 @@ const RELEASE: &str = "UPDATE allocation
     WHERE node = $1";
 const FORGET_CONFLICTS: &str = "DELETE FROM conflict WHERE node = $1";
 const OWN_EXTENTS: &str = "SELECT e.first, e.next FROM extent AS e WHERE e.node = $1";
-const OTHER_AT: &str = "SELECT n.id FROM node AS n WHERE n.subnet = $1 AND (n.own4 = $2 OR n.own6 = $2) AND n.id <> $3";
+const OTHER_AT: &str =
+    "SELECT n.id FROM node AS n WHERE n.subnet = $1 AND (n.own4 = $2 OR n.own6 = $2) AND n.id <> $3";
 const UNCLAIM: &str = "UPDATE block SET node = NULL WHERE id = $1";
 const DELETE_NODE: &str = "DELETE FROM node WHERE id = $1";
 

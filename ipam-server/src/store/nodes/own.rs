@@ -20,7 +20,8 @@ use std::net::IpAddr;
 const HOLDER4: &str = "SELECT name FROM node WHERE subnet = $1 AND own4 = $2 AND name <> $3";
 const HOLDER6: &str = "SELECT name FROM node WHERE subnet = $1 AND own6 = $2 AND name <> $3";
 const RESERVATION: &str = "SELECT name, platform FROM reservation WHERE id = $1";
-const BLOCK: &str = "SELECT b.pool, n.name FROM block AS b LEFT JOIN node AS n ON n.id = b.node WHERE b.id = $1";
+const BLOCK: &str =
+    "SELECT b.pool, n.name FROM block AS b LEFT JOIN node AS n ON n.id = b.node WHERE b.id = $1";
 const MOVE_BLOCK: &str = "UPDATE block SET subnet = $2 WHERE id = $1 AND node IS NULL";
 const FOR_NODES: &str =
     "SELECT first, next FROM reservation WHERE subnet = $1 AND for_nodes = 1 ORDER BY first";
@@ -99,7 +100,10 @@ pub(super) fn on_line(line: Line, addresses: &[IpAddr]) -> Result<Own> {
     for (i, &address) in addresses.iter().enumerate() {
         let offset = line.offset_of(address).map_err(|_| {
             let cure = if holds(line, address) {
-                format!("it lies beyond the {} addresses that are planned: choose a lower one or leave it out", line.length())
+                format!(
+                    "it lies beyond the {} addresses that are planned: choose a lower one or leave it out",
+                    line.length()
+                )
             } else {
                 "give addresses of one subnet of the pool".to_owned()
             };
@@ -185,10 +189,13 @@ pub(super) async fn admit(tx: &mut Tx, subnet: &SubnetRow, own: Own, name: &str)
 pub(super) async fn settle_in(tx: &mut Tx, subnet: &SubnetRow, entry: &Entry, node: i64) -> Result<()> {
     let mut lifted = Vec::new();
     for &(block, _) in &entry.aside {
-        lifted.extend(tiling::of_block(tx, block).await?.into_iter().map(|extent| Tile::new(extent, Use::Free)));
+        lifted.extend(
+            tiling::of_block(tx, block).await?.into_iter().map(|extent| Tile::new(extent, Use::Free)),
+        );
     }
     tiling::retile(tx, subnet.id, lifted).await?;
-    let own = entry.reserve.iter().map(|&offset| Tile::new(Extent::single(offset), Use::Node(node))).collect();
+    let own =
+        entry.reserve.iter().map(|&offset| Tile::new(Extent::single(offset), Use::Node(node))).collect();
     tiling::retile(tx, subnet.id, own).await?;
     for &(block, pool) in &entry.aside {
         place_again(tx, subnet, block, pool).await?;

@@ -40,8 +40,9 @@ macro_rules! select_node {
 const BY_NAME: &str = select_node!("WHERE n.name = $1");
 pub(super) const BY_ID: &str = select_node!("WHERE n.id = $1");
 pub(super) const PAGE: &str = select_node!("WHERE n.name > $1 ORDER BY n.name LIMIT $2");
-pub(super) const PAGE_OF_POOL: &str =
-    select_node!("WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2");
+pub(super) const PAGE_OF_POOL: &str = select_node!(
+    "WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2"
+);
 
 const RANGES: &str = "SELECT b.node, e.first, e.next
     FROM json_each($1) AS wanted
@@ -130,9 +131,12 @@ impl NodeRow {
     fn view(&self, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
         let line = self.line()?;
         let nowhere = || corrupt(format!("block of node {} leaves its subnet", self.name));
-        let ranges = parts.ranges.get(&self.id).into_iter().flatten().map(|&(first, next)| {
-            Range::of(line, tiling::extent(first, next)?).ok_or_else(nowhere)
-        });
+        let ranges = parts
+            .ranges
+            .get(&self.id)
+            .into_iter()
+            .flatten()
+            .map(|&(first, next)| Range::of(line, tiling::extent(first, next)?).ok_or_else(nowhere));
         let resting = parts.resting.get(&self.id).into_iter().flatten().map(|&(at, since)| {
             let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
             Ok(RestingAddress { address, age_seconds: (now - since).max(0).cast_unsigned() / 1000 })

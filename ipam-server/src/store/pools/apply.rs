@@ -13,12 +13,16 @@ use super::{
 };
 use ipam_api::{
     line::Extent,
-    planning::{self, InvalidDemand, PlanError, PoolDemand, PoolPlan, Quota, ShortageKind, Shortfall, Supplies},
+    planning::{
+        self, InvalidDemand, PlanError, PoolDemand, PoolPlan, Quota, ShortageKind, Shortfall, Supplies,
+    },
 };
 
-const INSERT_BLOCKS: &str = "WITH RECURSIVE count(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < $3)
+const INSERT_BLOCKS: &str =
+    "WITH RECURSIVE count(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < $3)
     INSERT INTO block (pool, subnet, version) SELECT $1, $2, 1 FROM count RETURNING id";
-const DELETE_BLOCKS: &str = "DELETE FROM block WHERE id IN (SELECT value FROM json_each($1)) AND node IS NULL";
+const DELETE_BLOCKS: &str =
+    "DELETE FROM block WHERE id IN (SELECT value FROM json_each($1)) AND node IS NULL";
 
 /// What a pool takes and gives back, with the row ids behind it.
 #[derive(Debug)]
@@ -194,9 +198,11 @@ pub(in crate::store) enum Wish {
 pub(in crate::store) async fn wish(tx: &mut Tx, pool: &StoredPool, subnet: i64) -> Result<Wish> {
     let holding = supply::holdings(tx, pool.id).await?.get(&subnet).copied().unwrap_or_default();
     let here = holding.claimed + holding.unclaimed;
-    let number = pool.members.iter().find(|member| member.subnet == subnet).map_or(0, |member| {
-        member.asked.nodes.map_or(0, ipam_api::quantity::NodeCount::get)
-    });
+    let number = pool
+        .members
+        .iter()
+        .find(|member| member.subnet == subnet)
+        .map_or(0, |member| member.asked.nodes.map_or(0, ipam_api::quantity::NodeCount::get));
     let fixed = pool.members.iter().all(|member| member.subnet != subnet || member.asked.nodes.is_some());
     let some_spread = pool.members.iter().any(|member| member.quota() == Quota::Spread);
     Ok(if here > number && pool.blocks > pool.wanted() {

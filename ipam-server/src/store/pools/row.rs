@@ -160,7 +160,8 @@ async fn with_members(tx: &mut Tx, rows: Vec<PoolRow>) -> Result<Vec<StoredPool>
     let found: Vec<(i64, i64, String, String, Option<i64>)> =
         tx.fetch_all(SHARES, args![tiling::json(&ids)?]).await?;
     for (pool, subnet, vnet, name, nodes) in found {
-        let nodes = nodes.map(|nodes| NodeCount::try_from(nodes.cast_unsigned())).transpose().map_err(corrupt)?;
+        let nodes =
+            nodes.map(|nodes| NodeCount::try_from(nodes.cast_unsigned())).transpose().map_err(corrupt)?;
         let asked = PoolSubnet { subnet: stored(&format!("{vnet}/{name}"))?, nodes };
         members.entry(pool).or_default().push(Member { subnet, asked });
     }

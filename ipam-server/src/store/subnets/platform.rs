@@ -55,7 +55,11 @@ pub(in crate::store) fn wanted(line: Line, gateways: &[IpAddr], reserve_platform
         let v4 = line.v4().filter(|net| net.prefix_len() <= 30);
         let v6 = line.v6().filter(|net| net.prefix_len() <= 126);
         if v4.is_some() || v6.is_some() {
-            add("platform-network", Some(Extent::single(Offset(0))), "the network address, IPv6: any router's");
+            add(
+                "platform-network",
+                Some(Extent::single(Offset(0))),
+                "the network address, IPv6: any router's",
+            );
         }
         let broadcast = v4.and_then(|net| line.offset_of(net.broadcast().into()).ok());
         add("platform-broadcast", broadcast.map(Extent::single), "the broadcast address");
