@@ -33,11 +33,12 @@
 //!
 //! # Rules known to be bad ([`mutants`])
 //!
-//! Each of them, put in place of ours, breaks a property. Three are not named
+//! Each of them, put in place of ours, breaks a property. Four are not named
 //! in the design and are why the rules say so:
 //!
 //! * a node that stops ADD for a deletion notes it in `dataDir`, durably,
 //!   before it confirms: else it reboots, cut off, and goes on in a block that is another's;
+//! * an answer on its way since before the deletion does not lift that stop;
 //! * a fetched claim is used only after a sync under it is through: the answer
 //!   to the fetch may be older than the end of the claim;
 //! * a boot is known by its number *and* the kernel's boot id: a node that

@@ -8,7 +8,7 @@ mod service;
 mod shim;
 
 pub(crate) use config::{Config, Rules, Start};
-pub(crate) use properties::{ACKNOWLEDGED, ADDRESS_ONCE, NOT_LEAKED, RUNNING};
+pub(crate) use properties::{ACKNOWLEDGED, ADDRESS_ONCE, NOT_LEAKED, RUNNING, STAYS_AWAY};
 
 use ipam_api::line::Offset;
 use network::{Reply, Request};

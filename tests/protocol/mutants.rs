@@ -1,6 +1,8 @@
 //! Rules known to be bad: the search must find what each of them breaks, or it could not fail.
 
-use crate::model::{ACKNOWLEDGED, ADDRESS_ONCE, Budget, Config, NOT_LEAKED, RUNNING, Rules, Start};
+use crate::model::{
+    ACKNOWLEDGED, ADDRESS_ONCE, Budget, Config, NOT_LEAKED, RUNNING, Rules, STAYS_AWAY, Start,
+};
 use stateright::{Checker, HasDiscoveries, Model};
 
 fn breaks(rules: Rules, property: &'static str, config: Config) {
@@ -64,6 +66,12 @@ fn a_stop_that_a_reboot_forgets_puts_an_address_on_two_nodes() {
     };
     let config = Config { vms: 2, pods: 1, addresses: 1, ..one_vm(budget) };
     breaks(Rules::StopForgottenAtReboot, ADDRESS_ONCE, config);
+}
+
+#[test]
+fn a_stop_that_a_late_answer_lifts_does_not_last() {
+    let budget = Budget { syncs: 3, deletions: 1, ..Budget::default() };
+    breaks(Rules::LateAnswerRevives, STAYS_AWAY, one_vm(budget));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) enum Rules {
     ReclaimAfterTime,
     /// A node forgets at a reboot that it may not ADD any more.
     StopForgottenAtReboot,
+    /// A sync's answer that is older than the deletion lets the node ADD again.
+    LateAnswerRevives,
     /// A node uses a block it has fetched before its first sync is through.
     NoFirstSync,
     /// A sync lists first and draws `asOfSeq` after.

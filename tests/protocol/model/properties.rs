@@ -2,7 +2,7 @@
 
 use super::{
     Config, World,
-    network::Answer,
+    network::{Answer, Body},
     node::{Phase, Stopped, Vm},
     service::Service,
 };
@@ -24,6 +24,8 @@ pub(crate) const AGREE: &str = "ledger and journal agree after a clean sync";
 pub(crate) const HEALS: &str = "a clean sync heals";
 /// A pod that runs is wired and in the journal.
 pub(crate) const RUNNING: &str = "a running pod keeps its address";
+/// A node that has sent the confirmation of a deletion never ADDs under that claim again.
+pub(crate) const STAYS_AWAY: &str = "a node that confirmed its end stays away from the block";
 /// The current request of a live entry is never told that it is superseded.
 pub(crate) const ANSWERED: &str = "a live entry is not called released";
 
@@ -37,6 +39,7 @@ impl Config {
             Property::always(AGREE, |_, world: &World| world.each_vm(Vm::agrees_if_synced)),
             Property::always(HEALS, |config: &Self, world: &World| config.heals(world)),
             Property::always(RUNNING, |_, world: &World| world.vms.iter().all(|vm| vm.running_is_wired())),
+            Property::always(STAYS_AWAY, |_, world: &World| world.confirmed_stay_away()),
             Property::always(ANSWERED, |_, world: &World| {
                 !world.replies.iter().any(|reply| matches!(reply.body, Answer::Superseded(..)))
             }),
@@ -61,6 +64,16 @@ impl World {
     fn address_once(&self) -> bool {
         let mut seen = BTreeSet::new();
         self.vms.iter().flat_map(|vm| &vm.wired).all(|(at, _)| seen.insert(*at))
+    }
+
+    fn confirmed_stay_away(&self) -> bool {
+        self.requests.iter().all(|request| match request.body {
+            Body::Sync { deletion: Some(claim), .. } => {
+                let disk = self.vms.get(request.from).and_then(|vm| vm.disk);
+                disk.is_none_or(|disk| disk.claim != claim || disk.stopped != Stopped::No)
+            }
+            _ => true,
+        })
     }
 
     fn each_vm(&self, holds: fn(&Vm, &Service) -> bool) -> bool {

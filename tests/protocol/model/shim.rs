@@ -328,6 +328,9 @@ impl Config {
                     vm.rebuilt = vm.rebuilt.or(Some(Seq(0)));
                 }
                 let disk = vm.disk.as_mut().filter(|disk| disk.claim == reply.claim)?;
+                if deletion.is_none() && self.rules == Rules::LateAnswerRevives {
+                    disk.stopped = Stopped::No;
+                }
                 if deletion.is_some() && disk.stopped == Stopped::No {
                     disk.stopped = Stopped::Deleting;
                 }
