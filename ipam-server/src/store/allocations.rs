@@ -3,6 +3,8 @@
 mod decide;
 mod listing;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub(super) use decide::refused;
 pub use listing::AllocationFilter;
