@@ -1,6 +1,10 @@
 use super::{Machine, Node, run, until};
 use anyhow::{Context, Result, bail};
 use ipam_api::wire;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::de::DeserializeOwned;
 use std::{
     io::{Read, Write},
@@ -14,15 +18,6 @@ const LOG: &str = "/run/ipam-server.log";
 const PID: &str = "/run/ipam-server.pid";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
-
-/// What a running service can be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    Term,
-    Kill,
-    Stop,
-    Continue,
-}
 
 /// The real `ipam-server` on SQLite, on a machine of its own.
 #[derive(Debug)]
@@ -78,22 +73,27 @@ impl Server {
 
     /// Ends it by SIGTERM and waits; fails unless it then ends well.
     pub fn stop(&mut self) -> Result<()> {
-        self.end(Signal::Term)
+        self.end(Signal::SIGTERM)
     }
 
     /// Ends it by SIGKILL, wherever it is.
     pub fn kill(&mut self) -> Result<()> {
-        self.end(Signal::Kill)
+        self.end(Signal::SIGKILL)
     }
 
     /// Stops it where it stands: connections stay open, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::Stop)
+        self.signal(Signal::SIGSTOP)
     }
 
     /// Lets a frozen one go on.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::Continue)
+        self.signal(Signal::SIGCONT)?;
+        // `nsenter` stopped when it saw its child stop.
+        if let Some(entered) = &self.running {
+            kill(Pid::from_raw(entered.id().try_into()?), Signal::SIGCONT)?;
+        }
+        Ok(())
     }
 
     /// `ipamctl` on the same machine.
@@ -170,21 +170,26 @@ impl Server {
         let Some(mut child) = self.running.take() else { bail!("the service does not run") };
         self.signal(signal)?;
         let status = until("ipam-server ends", STOPS_WITHIN, || Ok(child.try_wait()?))?;
-        if signal == Signal::Term && !status.success() {
+        if signal == Signal::SIGTERM && !status.success() {
             bail!("ipam-server ended with {status} on SIGTERM: {}", self.log());
         }
         Ok(())
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let name = match signal {
-            Signal::Term => "TERM",
-            Signal::Kill => "KILL",
-            Signal::Stop => "STOP",
-            Signal::Continue => "CONT",
-        };
+        let name = signal.as_str().trim_start_matches("SIG");
         self.machine.script(&format!("kill -{name} \"$(cat {PID})\""))?;
         Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            // A machine ends when its last process is reaped, which a stopped `nsenter` would not do.
+            drop(self.thaw());
+            drop(self.kill());
+        }
     }
 }
 
