@@ -172,7 +172,9 @@ impl Add<'_> {
             (wired, Heard::Refused(problem)) => self.refused(&picked, wired.is_ok(), &problem),
             (Err(error), heard) => {
                 let in_use = matches!(error, WiringError::AddressInUse { .. });
-                let told = !matches!(heard, Heard::Unreachable { .. });
+                // A thread that is lost in the pod's namespace reaches no service.
+                let here = !matches!(error, WiringError::NetnsLost { .. });
+                let told = here && !matches!(heard, Heard::Unreachable { .. });
                 let conflict = in_use.then(|| error.to_string());
                 self.undo(&picked, Wire::Not, conflict.as_deref(), told)?;
                 match conflict {

@@ -173,6 +173,7 @@ impl<'a> NodeContext<'a> {
         let mut claim = ClaimFile::adopt(node, before.as_ref(), &self.boot_id, state_dir, now);
         // Without claim.json nobody here knows of a journal of this boot; the service or the host may.
         claim.journal |= before.is_none() && (heard_of_this_boot || lives);
+        claim.adopted_at = locked.draw()?;
         locked.save_claim(&claim)?;
         log::info(format_args!(
             "claim {} of node {}, boot {}",

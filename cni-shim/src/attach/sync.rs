@@ -107,6 +107,17 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
             }
             Listed::Ready(listing) => listing,
         };
+        if let Standing::Stale { reason } = &listing.claim.standing
+            && !summary.adopted
+        {
+            // What was withdrawn comes back only by another adoption.
+            if readopt(context, service, &listing, reason)? {
+                summary.outcome = Outcome::Ended;
+                return Ok(summary);
+            }
+            summary.adopted = true;
+            continue;
+        }
         fault::at(fault::Point::SyncAfterListing);
         summary.claim = Some(listing.claim.node.claim);
         summary.boot = Some(listing.claim.boot.seq);
@@ -244,7 +255,7 @@ fn settle(
         return Ok(Next::Done);
     };
     let Some(mut claim) = locked.claim()? else { return Ok(Next::Again) };
-    if claim.refresh(node, now) {
+    if claim.refresh(node, listing.request.as_of_seq, now) {
         locked.save_claim(&claim)?;
     }
     Ok(match &claim.standing {

@@ -38,6 +38,9 @@ pub struct ClaimFile {
     pub boot: Boot,
     /// Whether the node may use its block.
     pub standing: Standing,
+    /// Drawn when the claim was adopted: only a sync listed later takes it up.
+    #[serde(default)]
+    pub adopted_at: Seq,
     /// Whether this boot had a journal: then a missing one is lost, not empty.
     pub journal: bool,
     /// Where the journal is.
@@ -61,6 +64,7 @@ impl ClaimFile {
         };
         Self {
             standing: Standing::Planned,
+            adopted_at: Seq(0),
             node,
             received: now,
             boot: Boot { id: boot_id.to_owned(), seq },
@@ -69,11 +73,21 @@ impl ClaimFile {
         }
     }
 
-    /// Takes a newer description of the same claim. Whether it was of the same.
-    pub fn refresh(&mut self, node: Node, now: Uptime) -> bool {
+    /// Takes the description of the same claim that answers a sync listed at `as_of`.
+    /// Whether it was of the same.
+    ///
+    /// Answers overtake each other. One that is older than what made this node stop
+    /// must not let it start again: a deletion and a withdrawn claim end with another
+    /// adoption, and an adopted claim is taken up by a sync listed after that.
+    pub fn refresh(&mut self, node: Node, as_of: Seq, now: Uptime) -> bool {
         let same = node.claim == self.node.claim;
         if same {
-            self.standing = standing(&node);
+            match (&self.standing, standing(&node)) {
+                (Standing::Stale { .. }, _) => {}
+                (Standing::Planned, word) if as_of > self.adopted_at => self.standing = word,
+                (_, word @ Standing::Deleting { .. }) => self.standing = word,
+                (Standing::Planned | Standing::Active | Standing::Deleting { .. }, _) => {}
+            }
             self.node = node;
             self.received = now;
         }
@@ -199,8 +213,31 @@ pub(crate) mod tests {
     #[test]
     fn another_claim_is_not_a_newer_description() {
         let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
-        assert!(!claim.refresh(node(2, None), Uptime(1)));
+        assert!(!claim.refresh(node(2, None), Seq(5), Uptime(1)));
         assert_eq!(claim.node.claim, Claim(1));
-        assert!(claim.refresh(node(1, None), Uptime(1)));
+        assert!(claim.refresh(node(1, None), Seq(5), Uptime(1)));
+    }
+
+    #[test]
+    fn an_answer_older_than_a_stop_does_not_lift_it() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        claim.adopted_at = Seq(5);
+        claim.refresh(node(1, None), Seq(5), Uptime(1));
+        assert_eq!(claim.standing, Standing::Planned, "the sync was listed before the claim was adopted");
+        claim.refresh(node(1, None), Seq(6), Uptime(1));
+        assert_eq!(claim.standing, Standing::Active);
+
+        let mut deleting = node(1, None);
+        deleting.state = NodeState::Deleting;
+        deleting.deletion = Some("d1".to_owned());
+        claim.refresh(deleting, Seq(7), Uptime(1));
+        let stopped = Standing::Deleting { deletion: Some("d1".to_owned()) };
+        assert_eq!(claim.standing, stopped);
+        claim.refresh(node(1, None), Seq(8), Uptime(1));
+        assert_eq!(claim.standing, stopped, "an answer that was under way when the node was deleted");
+
+        claim.standing = Standing::Stale { reason: "gone".to_owned() };
+        claim.refresh(node(1, None), Seq(9), Uptime(1));
+        assert!(matches!(claim.standing, Standing::Stale { .. }));
     }
 }

@@ -5,6 +5,8 @@
 
 mod attachments;
 mod contract;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod node;
 mod service;
 mod syncs;

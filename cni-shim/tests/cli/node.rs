@@ -158,7 +158,20 @@ impl Node {
     }
 
     pub(crate) fn run(&self, verb: &str, container: &str, netns: &str, conf: &Value) -> Printed {
+        self.run_until("", verb, container, netns, conf)
+    }
+
+    /// The same, stopped at a fault point.
+    pub(crate) fn run_until(
+        &self,
+        point: &str,
+        verb: &str,
+        container: &str,
+        netns: &str,
+        conf: &Value,
+    ) -> Printed {
         let variables = [
+            ("CNI_SHIM_FAULT", point),
             ("CNI_COMMAND", verb),
             ("CNI_CONTAINERID", container),
             ("CNI_NETNS", netns),

@@ -1,0 +1,76 @@
+//! Killed at any step of ADD or DEL: what the runtime does next, a DEL, leaves nothing.
+
+use crate::node::{Namespace, Node};
+use serde_json::json;
+
+/// The verb was killed at the point, and printed nothing.
+#[track_caller]
+fn killed(node: &Node, point: &str, verb: &str, container: &str, pod: &Namespace) {
+    let printed = node.run_until(point, verb, container, &pod.path(), &node.conf);
+    assert!(printed.status != 0 && printed.stdout.is_empty(), "{point}: {printed:?}");
+}
+
+/// Nothing is left of any attachment, here and at the service.
+#[track_caller]
+fn gone(node: &Node, point: &str, pod: &Namespace) {
+    assert_eq!(node.host_ends(), 0, "{point}");
+    pod.sh("! ip link show eth0 2>/dev/null");
+    let summary = node.by_hand("sync").done();
+    assert_eq!((&summary["live"], &summary["outcome"]), (&json!(0), &json!("synced")), "{point}: {summary}");
+    let status = node.by_hand("status").done();
+    assert_eq!(status["counts"]["unacknowledged"], 0, "{point}: {status}");
+}
+
+#[test]
+fn an_add_that_was_killed_leaves_nothing_after_its_del() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    for point in
+        ["add-before-intent", "add-after-intent", "add-after-wire", "add-after-put", "add-after-wired"]
+    {
+        let pod = node.pod();
+        killed(&node, point, "ADD", point, &pod);
+        if point != "add-before-intent" {
+            node.add(point, &pod).failed(4);
+        }
+        node.del(point, &pod.path()).done();
+        gone(&node, point, &pod);
+        node.add(point, &pod).done();
+        node.del(point, "").done();
+    }
+}
+
+#[test]
+fn an_undo_that_was_killed_leaves_nothing_after_its_del() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    for point in ["undo-after-unwire", "undo-after-released"] {
+        let pod = node.pod();
+        node.service.state().refuse("PUT", 409, "in-use");
+        killed(&node, point, "ADD", "c", &pod);
+        node.del("c", &pod.path()).done();
+        gone(&node, point, &pod);
+    }
+}
+
+#[test]
+fn a_del_that_was_killed_is_done_by_the_next() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    for point in ["del-after-releasing", "del-after-unwire", "del-after-released", "del-after-delete"] {
+        let pod = node.pod();
+        node.add("c", &pod).done();
+        killed(&node, point, "DEL", "c", &pod);
+        node.del("c", "").done();
+        gone(&node, point, &pod);
+    }
+}
+
+#[test]
+fn a_del_that_was_killed_and_never_came_again_is_told_by_the_next_sync() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    killed(&node, "del-after-released", "DEL", "c", &pod);
+    gone(&node, "del-after-released", &pod);
+}
