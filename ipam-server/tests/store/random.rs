@@ -1,1 +1,182 @@
+//! Random planning mutations against what must hold whatever they are.
 
+use crate::support::{World, all, dry, keep, node, parse, pool, reservation, subnet};
+use ipam_api::wire::{Allocator, Block, NodeSpec, ReservationSpec, SubnetSpec};
+use ipam_server::store::{Change, Commit, Departure, Result, VmState};
+use proptest::{prelude::*, test_runner::Config};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone)]
+enum Op {
+    PutSubnet { which: usize, reserve: bool, gateway: u8 },
+    DeleteSubnet(usize),
+    PutReservation { which: usize, name: u8, first: u8, size: u8, for_nodes: bool },
+    DeleteReservation { which: usize, name: u8 },
+    PutPool { name: u8, subnets: usize, max_pods: u64, nodes: u64 },
+    DeletePool(u8),
+    PutNode { name: u8, pool: u8, which: usize, v4: Option<u8>, v6: Option<u8>, uid: u8, replace: bool },
+    Activate,
+    DeleteNode { name: u8, gone: bool },
+}
+
+fn op() -> impl Strategy<Value = (Op, Commit)> {
+    let op = prop_oneof![
+        1 => (0..2usize, any::<bool>(), prop_oneof![Just(1u8), 1..64u8])
+            .prop_map(|(which, reserve, gateway)| Op::PutSubnet { which, reserve, gateway }),
+        1 => (0..2usize).prop_map(Op::DeleteSubnet),
+        3 => (0..2usize, 0..3u8, 0..64u8, 1..12u8, any::<bool>()).prop_map(|(which, name, first, size, for_nodes)|
+            Op::PutReservation { which, name, first, size, for_nodes }),
+        1 => (0..2usize, 0..3u8).prop_map(|(which, name)| Op::DeleteReservation { which, name }),
+        4 => (0..2u8, 0..3usize, 1..7u64, 0..7u64)
+            .prop_map(|(name, subnets, max_pods, nodes)| Op::PutPool { name, subnets, max_pods, nodes }),
+        1 => (0..2u8).prop_map(Op::DeletePool),
+        8 => (0..6u8, 0..2u8, 0..2usize, prop::option::weighted(0.9, 0..64u8), prop::option::of(0..64u8), 0..3u8,
+              prop::bool::weighted(0.2))
+            .prop_map(|(name, pool, which, v4, v6, uid, replace)|
+                Op::PutNode { name, pool, which, v4, v6, uid, replace }),
+        1 => Just(Op::Activate),
+        3 => (0..6u8, any::<bool>()).prop_map(|(name, gone)| Op::DeleteNode { name, gone }),
+    ];
+    (op, prop_oneof![4 => Just(Commit::Keep), 1 => Just(Commit::DryRun)])
+}
+
+const PATHS: [&str; 2] = ["v/a", "v/b"];
+const CIDRS: [[&str; 2]; 2] = [["10.0.0.0/26", "fd00::/64"], ["10.0.1.0/26", "fd00:0:0:1::/64"]];
+const POOLS: [&[&str]; 3] = [&["v/a"], &["v/b"], &["v/a", "v/b"]];
+
+fn addresses(which: usize, v4: Option<u8>, v6: Option<u8>) -> Vec<String> {
+    let v4 = v4.map(|at| format!("10.0.{which}.{at}"));
+    let v6 = v6.map(|at| format!("fd00:0:0:{which}::{at:x}"));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Does it; whether it was a PUT, which may be repeated.
+async fn run(world: &World, op: &Op, change: &Change) -> Result<bool> {
+    let store = &world.store;
+    match op {
+        Op::PutSubnet { which, reserve, gateway } => {
+            let gateways = addresses(*which, Some(*gateway), None);
+            let spec = SubnetSpec {
+                gateways: all(&gateways.iter().map(String::as_str).collect::<Vec<_>>()),
+                reserve_platform: *reserve,
+                ..subnet(&CIDRS[*which])
+            };
+            store.put_subnet(&parse(PATHS[*which]), &spec, change).await?;
+        }
+        Op::DeleteSubnet(which) => {
+            store.delete_subnet(&parse(PATHS[*which]), change).await?;
+            return Ok(false);
+        }
+        Op::PutReservation { which, name, first, size, for_nodes } => {
+            let range = addresses(*which, Some(*first), None).swap_remove(0);
+            let last = addresses(*which, Some(first + size - 1), None).swap_remove(0);
+            let spec = ReservationSpec { for_nodes: *for_nodes, ..reservation(&range, &last) };
+            store.put_reservation(&parse(PATHS[*which]), &parse(&format!("r{name}")), &spec, change).await?;
+        }
+        Op::DeleteReservation { which, name } => {
+            store.delete_reservation(&parse(PATHS[*which]), &parse(&format!("r{name}")), change).await?;
+            return Ok(false);
+        }
+        Op::PutPool { name, subnets, max_pods, nodes } => {
+            let spec = pool(POOLS[*subnets], *max_pods, *nodes);
+            store.put_pool(&parse(&format!("p{name}")), &spec, change).await?;
+        }
+        Op::DeletePool(name) => {
+            store.delete_pool(&parse(&format!("p{name}")), change).await?;
+            return Ok(false);
+        }
+        Op::PutNode { name, pool, which, v4, v6, uid, replace } => {
+            let own = addresses(*which, *v4, *v6);
+            let own: Vec<&str> = own.iter().map(String::as_str).collect();
+            let spec = NodeSpec {
+                uid: (*uid > 0).then(|| format!("u{uid}")),
+                replace: *replace,
+                allocator: if *name == 5 { Allocator::Service } else { Allocator::Node },
+                ..node(&format!("p{pool}"), &own)
+            };
+            store.put_node(&parse(&format!("n{name}")), &spec, change).await?;
+        }
+        Op::Activate => {
+            world.sql("UPDATE node SET state = 'active' WHERE state = 'planned'").await;
+            return Ok(false);
+        }
+        Op::DeleteNode { name, gone } => {
+            let vm = if *gone { VmState::Gone } else { VmState::Unknown };
+            let departure = store.delete_node(&parse(&format!("n{name}")), vm, change).await?;
+            return Ok(matches!(departure, Departure::Waiting(_)));
+        }
+    }
+    Ok(true)
+}
+
+/// What a claim must not lose while it lasts.
+type Claims = BTreeMap<u64, (String, Block)>;
+
+async fn claims(world: &World) -> Claims {
+    let nodes = world.store.nodes(&Default::default(), &crate::support::page()).await.unwrap().items;
+    nodes.into_iter().map(|node| (node.claim.0, (node.name.to_string(), node.block))).collect()
+}
+
+async fn check(world: &World, before: &Claims) -> Claims {
+    world.check().await;
+    let now = claims(world).await;
+    for (claim, was) in before {
+        assert!(now.get(claim).is_none_or(|is| is == was), "claim {claim} was {was:?}: {now:?}");
+    }
+    for pool in world.store.pools(&crate::support::page()).await.unwrap().items {
+        let status = pool.status;
+        let wanted = pool.spec.nodes.get();
+        assert_eq!(status.blocks, wanted.max(status.claimed), "{pool:?}");
+        assert_eq!(status.over_by, status.claimed.saturating_sub(wanted));
+    }
+    now
+}
+
+async fn story(ops: &[(Op, Commit)]) {
+    let mut world = World::with_subnets(&[("a", &CIDRS[0]), ("b", &CIDRS[1])]).await;
+    let mut known = Claims::new();
+    for (step, (op, commit)) in ops.iter().enumerate() {
+        let before = world.dump().await;
+        if matches!(op, Op::Activate) {
+            run(&world, op, &keep()).await.unwrap();
+            continue;
+        }
+        let tried = run(&world, op, &dry()).await;
+        assert_eq!(world.dump().await, before, "a dry run of {op:?} changed something");
+        if *commit == Commit::DryRun {
+            continue;
+        }
+        let done = run(&world, op, &keep()).await;
+        assert_eq!(
+            tried.as_ref().map_err(ToString::to_string),
+            done.as_ref().map_err(ToString::to_string),
+            "{op:?} tried and done"
+        );
+        let after = world.dump().await;
+        match done {
+            Err(error) => {
+                assert!(!matches!(error, ipam_server::store::StoreError::Database(_)), "{op:?}: {error}");
+                assert_eq!(after, before, "{op:?} was refused ({error}) and changed something");
+            }
+            Ok(repeatable) => {
+                known = check(&world, &known).await;
+                if repeatable && run(&world, op, &keep()).await.is_ok() {
+                    assert_eq!(world.dump().await, after, "{op:?} done again changed something");
+                }
+            }
+        }
+        if step == ops.len() / 2 {
+            let before = world.dump().await;
+            world.reopen().await;
+            assert_eq!(world.dump().await, before, "what was there before a restart");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..Config::default() })]
+    #[test]
+    fn whatever_is_asked_the_line_stays_tiled(ops in prop::collection::vec(op(), 50)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story(&ops));
+    }
+}

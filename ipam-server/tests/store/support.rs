@@ -2,9 +2,7 @@
 
 use ipam_api::{
     names::SubnetPath,
-    wire::{
-        Allocator, NodeSpec, PoolSpec, PoolSubnet, ReservationSpec, SubnetSpec, VnetSpec,
-    },
+    wire::{Allocator, NodeSpec, PoolSpec, PoolSubnet, ReservationSpec, SubnetSpec, VnetSpec},
 };
 use ipam_server::{
     clock::Clock,
@@ -176,16 +174,40 @@ impl World {
 }
 
 const DUMPS: [(&str, &str); 10] = [
-    ("vnet", "SELECT json_array(id, name, address_space, service_cidrs, version, created_at) FROM vnet ORDER BY id"),
-    ("subnet", "SELECT json_array(id, vnet, name, cidr4, cidr6, gateway4, gateway6, reserve_platform, length, version) FROM subnet ORDER BY id"),
-    ("reservation", "SELECT json_array(id, subnet, name, first, next, reason, for_nodes, platform, version) FROM reservation ORDER BY id"),
-    ("pool", "SELECT json_array(id, name, max_pods, nodes, surge, headroom, alignment, contiguous, node_address, rest_seconds, version) FROM pool ORDER BY id"),
-    ("pool_subnet", "SELECT json_array(pool, position, subnet, nodes) FROM pool_subnet ORDER BY pool, position"),
+    (
+        "vnet",
+        "SELECT json_array(id, name, address_space, service_cidrs, version, created_at) FROM vnet ORDER BY id",
+    ),
+    (
+        "subnet",
+        "SELECT json_array(id, vnet, name, cidr4, cidr6, gateway4, gateway6, reserve_platform, length, version) FROM subnet ORDER BY id",
+    ),
+    (
+        "reservation",
+        "SELECT json_array(id, subnet, name, first, next, reason, for_nodes, platform, version) FROM reservation ORDER BY id",
+    ),
+    (
+        "pool",
+        "SELECT json_array(id, name, max_pods, nodes, surge, headroom, alignment, contiguous, node_address, rest_seconds, version) FROM pool ORDER BY id",
+    ),
+    (
+        "pool_subnet",
+        "SELECT json_array(pool, position, subnet, nodes) FROM pool_subnet ORDER BY pool, position",
+    ),
     ("counter", "SELECT json_array(name, value) FROM counter ORDER BY name"),
-    ("node", "SELECT json_array(id, name, pool, subnet, own4, own6, uid, mac, machine, allocator, state, deletion, claim, boot_id, boot_seq, floor_seq, claimed_at, version) FROM node ORDER BY id"),
+    (
+        "node",
+        "SELECT json_array(id, name, pool, subnet, own4, own6, uid, mac, machine, allocator, state, deletion, claim, boot_id, boot_seq, floor_seq, claimed_at, version) FROM node ORDER BY id",
+    ),
     ("block", "SELECT json_array(id, pool, subnet, node, version) FROM block ORDER BY id"),
-    ("extent", "SELECT json_array(subnet, first, next, kind, reservation, node, block) FROM extent ORDER BY subnet, first"),
-    ("allocation", "SELECT json_array(subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq, seq, node, block) FROM allocation ORDER BY subnet, at_offset"),
+    (
+        "extent",
+        "SELECT json_array(subnet, first, next, kind, reservation, node, block) FROM extent ORDER BY subnet, first",
+    ),
+    (
+        "allocation",
+        "SELECT json_array(subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq, seq, node, block) FROM allocation ORDER BY subnet, at_offset",
+    ),
 ];
 
 /// Each counts what breaks it.
