@@ -17,8 +17,9 @@ pub(super) fn field_error(path: &Path, message: &str) -> FieldError {
         last = Some(text);
     }
     let message = without_position(message);
-    // The path of a missing field is its parent's; name the field itself.
-    if let Some(field) = quoted_after(message, "missing field ") {
+    // The path of a field that is missing or there twice is its parent's; name the field itself.
+    let of_parent = ["missing field ", "duplicate field "].into_iter().find_map(|prefix| quoted_after(message, prefix));
+    if let Some(field) = of_parent {
         push(&mut pointer, field);
     } else if let Some(field) = quoted_after(message, "unknown field ")
         && last.as_deref() != Some(field)
@@ -32,7 +33,7 @@ pub(super) fn field_error(path: &Path, message: &str) -> FieldError {
     } else {
         reworded(message)
     };
-    FieldError { pointer, detail }
+    FieldError { pointer: shortened(&pointer), detail: shortened(&detail) }
 }
 
 const CIDR: &str = "an address and a prefix length, such as 10.240.0.0/16 or fd00:10::/64";
@@ -65,8 +66,8 @@ pub(super) fn reworded(message: &str) -> String {
             _ => "is not known here: leave it out".to_owned(),
         };
     }
-    if let Some(field) = quoted_after(message, "duplicate field ") {
-        return format!("{field} is given twice: give it once");
+    if quoted_after(message, "duplicate field ").is_some() {
+        return "is given twice: give it once".to_owned();
     }
     if let Some(value) = quoted_after(message, "unknown variant ") {
         let known = message.split_once(", ").map_or(String::new(), |(_, known)| listed(known));
@@ -76,7 +77,7 @@ pub(super) fn reworded(message: &str) -> String {
         if let Some(rest) = message.strip_prefix(prefix)
             && let Some((got, wanted)) = rest.rsplit_once(", expected ")
         {
-            return format!("{} is not valid here: give {}", shortened(got), plain(wanted));
+            return format!("{got} is not valid here: give {}", plain(wanted));
         }
     }
     match message {
@@ -94,12 +95,14 @@ fn listed(known: &str) -> String {
     known.trim_start_matches("expected ").trim_start_matches("one of ").replace('`', "")
 }
 
-/// A caller's own text comes back, but not a megabyte of it.
-fn shortened(text: &str) -> String {
-    const MOST: usize = 120;
-    match text.char_indices().nth(MOST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
+/// A caller's own text comes back, but not a megabyte of it: what is said before and after it is kept.
+pub(super) fn shortened(text: &str) -> String {
+    const KEPT: usize = 200;
+    let end_of_head = text.char_indices().nth(KEPT).map(|(at, _)| at);
+    let start_of_tail = text.char_indices().rev().nth(KEPT - 1).map(|(at, _)| at);
+    match (end_of_head, start_of_tail) {
+        (Some(head), Some(tail)) if head < tail => format!("{}…{}", &text[..head], &text[tail..]),
+        _ => text.to_owned(),
     }
 }
 
@@ -140,6 +143,15 @@ mod tests {
         let mut json = serde_json::Deserializer::from_str(json);
         let error = serde_path_to_error::deserialize::<_, Outer>(&mut json).unwrap_err();
         field_error(error.path(), &error.inner().to_string())
+    }
+
+    #[test]
+    fn long_texts_keep_their_ends() {
+        let short = "ü".repeat(400);
+        assert_eq!(shortened(&short), short);
+        let long = format!("a{}z", "ü".repeat(1_000_000));
+        let kept = shortened(&long);
+        assert!(kept.starts_with('a') && kept.ends_with('z') && kept.chars().count() == 401, "{kept}");
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn expect_type(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
         return Ok(());
     }
     let what = match given {
-        Some(given) => format!("the body is of type {given:?}"),
+        Some(given) => format!("the body is of type {:?}", explain::shortened(given)),
         None => "the body's type is not given".to_owned(),
     };
     Err(ApiError::new(
