@@ -173,8 +173,15 @@ async fn story(ops: &[(Op, Commit)]) {
     }
 }
 
+/// Few cases unless `PROPTEST_CASES` asks for more: each is a hundred transactions on disk.
+fn config() -> Config {
+    let default = Config::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 16 };
+    Config { cases, max_shrink_iters: 200, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(Config { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config())]
     #[test]
     fn whatever_is_asked_the_line_stays_tiled(ops in prop::collection::vec(op(), 50)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story(&ops));
