@@ -1,7 +1,7 @@
 //! The HTTP API: routes and their OpenAPI document from one list.
 //!
 //! One file a resource, each operation with its request, its documentation and its handler side by side.
-//! Requests are read by own extractors ([`extract`]) and errors leave through one mapping ([`problem`]), so
+//! Requests are read by own extractors (`extract`) and errors leave through one mapping (`problem`), so
 //! that no answer is undocumented.
 
 mod allocations;
@@ -93,11 +93,37 @@ pub fn document() -> String {
 /// The whole HTTP API over a service.
 pub fn router(service: Service) -> Router {
     let (operations, _) = operations().split_for_parts();
-    operations
-        .merge(docs::page())
+    surrounded(operations.merge(docs::page())).with_state(service)
+}
+
+/// Routes with what surrounds every request.
+fn surrounded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::unknown_method)
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn(layers::observe))
-        .with_state(service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{body::Body, extract::Request, routing::get};
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        async fn secret() {
+            panic!("the secret is 42");
+        }
+        let router = surrounded(Router::new().route("/", get(secret)));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], problem::PROBLEM_JSON);
+        assert!(response.headers().contains_key(layers::REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let problem: ipam_api::wire::Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem.kind, ipam_api::wire::ProblemType::Internal);
+        assert!(!problem.detail.contains("secret"), "{}", problem.detail);
+    }
 }

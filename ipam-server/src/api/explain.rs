@@ -18,7 +18,8 @@ pub(super) fn field_error(path: &Path, message: &str) -> FieldError {
     }
     let message = without_position(message);
     // The path of a field that is missing or there twice is its parent's; name the field itself.
-    let of_parent = ["missing field ", "duplicate field "].into_iter().find_map(|prefix| quoted_after(message, prefix));
+    let of_parent =
+        ["missing field ", "duplicate field "].into_iter().find_map(|prefix| quoted_after(message, prefix));
     if let Some(field) = of_parent {
         push(&mut pointer, field);
     } else if let Some(field) = quoted_after(message, "unknown field ")
@@ -43,7 +44,7 @@ fn push(pointer: &mut String, segment: &str) {
     pointer.push_str(&segment.replace('~', "~0").replace('/', "~1"));
 }
 
-/// serde_json's messages end in a position that the pointer says better.
+/// `serde_json`'s messages end in a position that the pointer says better.
 fn without_position(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |at| &message[..at])
 }

@@ -3,7 +3,7 @@
 use super::{
     Service,
     answer::{self, Answer},
-    problem::{ApiError, problems},
+    problem::{ApiError, HEALTH, problems},
 };
 use axum::{extract::State, http::StatusCode};
 use ipam_api::wire::ProblemType;
@@ -24,7 +24,7 @@ pub(crate) struct Health {
 const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 problems! {
-    ReadyProblems: [Unavailable, Internal];
+    ReadyProblems: HEALTH;
 }
 
 /// Says that the process runs.

@@ -141,6 +141,8 @@ pub(crate) const ANY: &[ProblemType] = &[
     ProblemType::Internal,
     ProblemType::Unavailable,
 ];
+/// What a health check may answer.
+pub(crate) const HEALTH: &[ProblemType] = &[ProblemType::Internal, ProblemType::Unavailable];
 /// What an operation with a request body may answer.
 pub(crate) const BODY: &[ProblemType] = &[ProblemType::TooLarge, ProblemType::UnsupportedMediaType];
 /// What an operation on one named thing may answer.
@@ -182,9 +184,9 @@ pub(crate) fn documented(sets: &[&[ProblemType]]) -> BTreeMap<String, RefOr<Docu
         .collect()
 }
 
-/// Names the problems of one operation for its documentation.
+/// Names the problems of one operation for its documentation: sets that many share, then those of its own.
 macro_rules! problems {
-    ($($name:ident: $($set:expr),+ $(,)?;)+) => {
+    ($($name:ident: $($set:ident),+ $(, [$($kind:ident),+])?;)+) => {
         $(
             struct $name;
             impl utoipa::IntoResponses for $name {
@@ -192,9 +194,8 @@ macro_rules! problems {
                     String,
                     utoipa::openapi::RefOr<utoipa::openapi::response::Response>,
                 > {
-                    #[allow(unused_imports, reason = "not every set of problems names one by itself")]
-                    use ipam_api::wire::ProblemType::*;
-                    $crate::api::problem::documented(&[$(&$set[..]),+])
+                    let own = &[$($(ipam_api::wire::ProblemType::$kind),+)?];
+                    $crate::api::problem::documented(&[$($set),+, own])
                 }
             }
         )+

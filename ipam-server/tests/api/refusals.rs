@@ -478,12 +478,7 @@ async fn meanings_that_are_wrong() {
             "invalid-request",
             Some("/addresses/0"),
         ),
-        (
-            "/v1/nodes/b".to_owned(),
-            json!({"pool": "workers", "addresses": ["10.240.0.10"]}),
-            "overlap",
-            None,
-        ),
+        ("/v1/nodes/b".to_owned(), json!({"pool": "workers", "addresses": ["10.240.0.10"]}), "overlap", None),
     ] {
         let reply = app.put(&path, &body).await;
         reply.expect_problem(kind, pointer);
