@@ -7,7 +7,7 @@
 //! 1. [`Host::open`] and [`Pod::open`] before any thread starts (entering a
 //!    namespace is a matter of the calling thread);
 //! 2. [`uplink::find`], [`host::prepare`];
-//! 3. [`transparent::wire`], later [`transparent::check`] and
+//! 3. [`transparent::wire`], later [`check::check`] and
 //!    [`transparent::unwire`]; the agent uses [`transparent::reassert`] and
 //!    [`survey::survey`];
 //! 4. [`announce::announce`] after the answer is on its way.
