@@ -10,7 +10,7 @@ use ipam_api::{
     quantity::NodeCount,
     wire::{Capacity, PoolCapacity, SubnetCapacity},
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         CAST(SUM(CASE WHEN e.kind = 'free' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS free,
@@ -104,13 +104,14 @@ async fn more_nodes(
         if member.asked.nodes.is_some() && !all_have_numbers {
             continue;
         }
-        if !supplies.contains_key(&member.subnet) {
-            let row = subnets::by_id(tx, member.subnet).await?;
-            supplies.insert(member.subnet, pools::supply(tx, &row).await?);
-        }
-        if let Some(supply) = supplies.get(&member.subnet) {
-            sum += supply.room(&shape, NodeCount::MAX);
-        }
+        let supply = match supplies.entry(member.subnet) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let row = subnets::by_id(tx, member.subnet).await?;
+                unknown.insert(pools::supply(tx, &row).await?)
+            }
+        };
+        sum += supply.room(&shape, NodeCount::MAX);
     }
     Ok(sum)
 }

@@ -101,7 +101,7 @@ impl World {
         Self { store, clock, dir }
     }
 
-    /// With VNet `v` of 10.0.0.0/8 and fd00::/16 and these subnets in it.
+    /// With VNet `v` of `10.0.0.0/8` and `fd00::/16` and these subnets in it.
     pub(crate) async fn with_subnets(subnets: &[(&str, &[&str])]) -> Self {
         let world = Self::new().await;
         world.store.put_vnet(&parse("v"), &vnet(&["10.0.0.0/8", "fd00::/16"]), &keep()).await.unwrap();

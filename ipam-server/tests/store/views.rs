@@ -9,7 +9,7 @@ use ipam_server::store::{NodeCall, VmState};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
-fn request(subnets: Value, pools: Value) -> PlanRequest {
+fn request(subnets: &Value, pools: &Value) -> PlanRequest {
     serde_json::from_value(json!({"subnets": subnets, "pools": pools})).unwrap()
 }
 
@@ -20,7 +20,7 @@ fn demand(name: &str, subnet: &str, nodes: u64) -> Value {
 #[tokio::test]
 async fn a_plan_is_what_putting_the_pool_does() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
-    let ask = request(json!([]), json!([demand("p", "v/a", 4)]));
+    let ask = request(&json!([]), &json!([demand("p", "v/a", 4)]));
     let before = world.dump().await;
     let plan = world.store.plan(&ask).await.unwrap();
     assert!(plan.fits);
@@ -41,14 +41,14 @@ async fn a_plan_is_what_putting_the_pool_does() {
     let again = world.store.plan(&ask).await.unwrap();
     assert!(again.version > plan.version);
     assert!(again.pools[0].shares[0].takes.is_empty());
-    let more = world.store.plan(&request(json!([]), json!([demand("p", "v/a", 6)]))).await.unwrap();
+    let more = world.store.plan(&request(&json!([]), &json!([demand("p", "v/a", 6)]))).await.unwrap();
     assert_eq!((more.pools[0].shares[0].blocks, more.pools[0].shares[0].takes.len()), (6, 1));
 }
 
 #[tokio::test]
 async fn a_plan_that_does_not_fit_is_an_answer() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
-    let plan = world.store.plan(&request(json!([]), json!([demand("p", "v/a", 28)]))).await.unwrap();
+    let plan = world.store.plan(&request(&json!([]), &json!([demand("p", "v/a", 28)]))).await.unwrap();
     assert!(!plan.fits);
     assert_eq!(
         (plan.shortages[0].need, plan.shortages[0].have, plan.shortages[0].nodes_that_fit),
@@ -60,13 +60,13 @@ async fn a_plan_that_does_not_fit_is_an_answer() {
 async fn a_plan_may_imagine_subnets() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
     let imagined = |path: &str, cidr: &str| json!([{"subnet": path, "cidrs": [cidr]}]);
-    let ask = |subnets| request(subnets, json!([demand("p", "v/new", 100)]));
+    let ask = |subnets| request(&subnets, &json!([demand("p", "v/new", 100)]));
     assert!(world.store.plan(&ask(imagined("v/new", "10.1.0.0/22"))).await.unwrap().fits);
     assert!(!world.store.plan(&ask(imagined("v/new", "10.1.0.0/23"))).await.unwrap().fits);
     says(world.store.plan(&ask(json!([]))).await, &["Invalid /pools/0/subnets/0/subnet", "v/new"]);
     says(world.store.plan(&ask(imagined("v/a", "10.1.0.0/22"))).await, &["Invalid /subnets/0/subnet", "v/a"]);
     says(world.store.plan(&ask(imagined("v/new", "10.1.0.1/22"))).await, &["Invalid /subnets/0/cidrs/0"]);
-    says(world.store.plan(&request(json!([]), json!([]))).await, &["Invalid /pools"]);
+    says(world.store.plan(&request(&json!([]), &json!([]))).await, &["Invalid /pools"]);
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ impl StoredPool {
         Ok(Versioned { value: Pool { name: self.name, spec: self.spec, status, created_at }, version })
     }
 
-    fn new(row: PoolRow, members: Vec<Member>) -> Result<Self> {
+    fn new(row: &PoolRow, members: Vec<Member>) -> Result<Self> {
         let spec = PoolSpec {
             subnets: members.iter().map(|member| member.asked.clone()).collect(),
             max_pods: MaxPods::try_from(row.max_pods.cast_unsigned()).map_err(corrupt)?,
@@ -168,7 +168,7 @@ async fn with_members(tx: &mut Tx, rows: Vec<PoolRow>) -> Result<Vec<StoredPool>
     rows.into_iter()
         .map(|row| {
             let members = members.remove(&row.id).unwrap_or_default();
-            StoredPool::new(row, members)
+            StoredPool::new(&row, members)
         })
         .collect()
 }
