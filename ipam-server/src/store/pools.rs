@@ -68,7 +68,10 @@ impl Store {
                 changed(&mut tx).await?;
             }
             // A pool short of blocks (a node left where no more are wanted) may find room by now.
-            Some(old) if old.spec == *spec && old.blocks < old.wanted() => settle(&mut tx, old.id).await?,
+            Some(old) if old.spec == *spec && old.blocks < old.wanted() => {
+                settle(&mut tx, old.id).await?;
+                changed(&mut tx).await?;
+            }
             Some(old) if old.spec == *spec => {}
             Some(old) => {
                 check_change(&mut tx, old, spec).await?;
