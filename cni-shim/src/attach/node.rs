@@ -162,10 +162,10 @@ impl<'a> NodeContext<'a> {
         let now = Uptime::now();
         let mut locked = self.journal.lock()?;
         let before = locked.claim()?;
-        if before
-            .as_ref()
-            .is_some_and(|before| before.standing == Standing::Active && before.node.claim >= node.claim)
-        {
+        // Another process was first. Adopting once more would make the sync that takes the
+        // claim up count for nothing: of many first ADDs at once each would undo the others'.
+        let stands = |before: &ClaimFile| matches!(before.standing, Standing::Active | Standing::Planned);
+        if before.as_ref().is_some_and(|before| stands(before) && before.node.claim >= node.claim) {
             return Ok(());
         }
         let heard_of_this_boot = node.boot.as_ref().is_some_and(|boot| boot.id == self.boot_id);
