@@ -50,65 +50,95 @@ impl Town {
         }
     }
 
+    fn added(&self) -> usize {
+        self.adds.load(Ordering::Relaxed)
+    }
+
     fn snapshot(&self) -> HashMap<IpAddr, String> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until so many more pods were added.
     fn more_adds(&self, count: usize) -> Result<()> {
-        let goal = self.adds.load(Ordering::Relaxed) + count;
+        let goal = self.added() + count;
         until("the loops go on", PATIENCE, || {
             ensure!(!self.over.load(Ordering::Relaxed), "a loop failed");
-            Ok((self.adds.load(Ordering::Relaxed) >= goal).then_some(()))
+            Ok((self.added() >= goal).then_some(()))
         })
     }
 }
 
-/// ADD, now and then a packet, DEL, until all is over; the last pod stays.
-fn come_and_go(town: &Town, vm: &Machine, node: &Node, sandbox: &Pod) -> Result<(Pod, Attachment)> {
+/// ADD, now and then a packet, DEL of the pod before, until all is over; the last pod stays.
+fn come_and_go(town: &Town, vm: &Machine, node: &Node, sandboxes: &[Pod; 2]) -> Result<(Pod, Attachment)> {
+    let mut before: Option<(Pod, Attachment)> = None;
     for round in 0_usize.. {
+        let sandbox = &sandboxes[round % 2];
         let pod = sandbox.reincarnated(&format!("{}-{round}", sandbox.name()));
         let attachment = node.add(&pod)?;
         town.moved_in(&pod, &attachment)?;
         if round % 8 == 0 {
             for address in &attachment.addresses {
-                vm.ping(*address)
-                    .and_then(Echo::time)
-                    .with_context(|| format!("{} at {address}", pod.name()))?;
+                answers(vm, node, &pod, *address)?;
             }
         }
-        if town.over.load(Ordering::Relaxed) {
-            return Ok((pod, attachment));
+        if let Some((pod, attachment)) = before.replace((pod, attachment)) {
+            town.moves_out(&attachment);
+            node.del(&pod, Some(&attachment))?;
         }
-        town.moves_out(&attachment);
-        node.del(&pod, Some(&attachment))?;
+        if town.over.load(Ordering::Relaxed) {
+            break;
+        }
     }
-    anyhow::bail!("rounds without end")
+    before.context("not one round")
 }
 
-/// After a sync of every node the ledger names whoever ran all the while.
-fn ledger_knows_the_running(town: &Town, server: &Server, nodes: &[Node]) -> Result<usize> {
-    let before = town.snapshot();
-    let mut ledger = HashMap::new();
+/// Fails with what both sides knew of each other unless a pod answers the first packet.
+fn answers(vm: &Machine, node: &Node, pod: &Pod, address: IpAddr) -> Result<()> {
+    if vm.ping(address)? != Echo::Lost {
+        return Ok(());
+    }
+    let knew =
+        |machine: &Machine, command: &str| machine.script(&format!("{command} | grep -F {address} || true"));
+    anyhow::bail!(
+        "{} does not answer at {address}; a second packet: {:?}; neighbours: {} {}; proxies: {}; routes: {}",
+        pod.name(),
+        vm.ping(address)?,
+        knew(vm, "(ip neighbour; ip -6 neighbour)")?,
+        knew(node.machine(), "(ip neighbour; ip -6 neighbour)")?,
+        knew(node.machine(), "(ip neighbour show proxy; ip -6 neighbour show proxy)")?,
+        knew(node.machine(), "(ip route; ip -6 route)")?,
+    )
+}
+
+/// Every live attachment in the ledger, by address.
+fn ledger(server: &Server, nodes: &[Node]) -> Result<HashMap<IpAddr, String>> {
+    let mut all = HashMap::new();
     for node in nodes {
-        node.shim(&["sync"])?;
         for one in server.ledger(node)? {
             for held in &one.addresses {
-                let other = ledger.insert(held.address, one.container_id.to_string());
+                let other = all.insert(held.address, one.container_id.to_string());
                 ensure!(other.is_none(), "two holders of {} in the ledger", held.address);
             }
         }
     }
+    Ok(all)
+}
+
+/// After a sync of every node the ledger names whoever ran all the while; returns it.
+fn ledger_knows_the_running(town: &Town, server: &Server, nodes: &[Node]) -> Result<HashMap<IpAddr, String>> {
+    let before = town.snapshot();
+    for node in nodes {
+        node.shim(&["sync"])?;
+    }
+    let ledger = ledger(server, nodes)?;
     let after = town.snapshot();
     let steady: Vec<_> = before.iter().filter(|(address, pod)| after.get(*address) == Some(pod)).collect();
     for (address, pod) in &steady {
-        ensure!(
-            ledger.get(*address) == Some(pod),
-            "{address} runs as {pod}, the ledger has {:?}",
-            ledger.get(*address)
-        );
+        let held = ledger.get(*address);
+        ensure!(held == Some(pod), "{address} runs as {pod}, the ledger has {held:?}");
     }
-    Ok(steady.len())
+    println!("{} ADDs so far, {} addresses held all the while", town.added(), steady.len());
+    Ok(ledger)
 }
 
 #[test]
@@ -118,35 +148,39 @@ fn no_address_twice_and_none_lost_while_the_service_is_killed() -> Result<()> {
     let town = Town::default();
     let Lab { nodes, server, vm, .. } = &mut lab;
     let (nodes, vm) = (&*nodes, &*vm);
-    let sandboxes: Vec<(&Node, Pod)> = nodes
+    let sandboxes: Vec<(&Node, [Pod; 2])> = nodes
         .iter()
         .flat_map(|node| (0..LOOPS).map(move |index| (node, format!("{}-{index}", node.name()))))
-        .map(|(node, name)| Ok((node, node.sandbox(&name)?)))
+        .map(|(node, name)| {
+            Ok((node, [node.sandbox(&format!("{name}-a"))?, node.sandbox(&format!("{name}-b"))?]))
+        })
         .collect::<Result<_>>()?;
 
     let last = thread::scope(|scope| -> Result<Vec<(&Node, Pod, Attachment)>> {
         let town = &town;
         let loops: Vec<_> = sandboxes
             .iter()
-            .map(|(node, sandbox)| {
+            .map(|(node, sandboxes)| {
                 scope.spawn(move || {
-                    let end = come_and_go(town, vm, node, sandbox);
+                    let end = come_and_go(town, vm, node, sandboxes);
                     town.over.store(true, Ordering::Relaxed);
                     end.map(|(pod, attachment)| (*node, pod, attachment))
                 })
             })
             .collect();
         let mut story = || -> Result<()> {
-            for kill in 1..=KILLS {
+            let mut known = HashMap::new();
+            for _ in 0..KILLS {
                 town.more_adds(BETWEEN)?;
+                let now = ledger(server, nodes)?;
+                ensure!(
+                    now.values().any(|pod| !known.values().any(|old| old == pod)),
+                    "the service is not asked"
+                );
                 server.kill()?;
                 town.more_adds(BETWEEN)?;
                 server.start()?;
-                let steady = ledger_knows_the_running(town, server, nodes)?;
-                println!(
-                    "kill {kill}: {} ADDs, {steady} addresses held all the while",
-                    town.adds.load(Ordering::Relaxed)
-                );
+                known = ledger_knows_the_running(town, server, nodes)?;
             }
             town.more_adds(BETWEEN)
         };
@@ -164,7 +198,7 @@ fn no_address_twice_and_none_lost_while_the_service_is_killed() -> Result<()> {
     .with_context(|| format!("the service's log ends so:\n{}", server.log()))?;
 
     all_ends_well(nodes, vm, server, &last)?;
-    println!("{} ADDs in {:?}", town.adds.load(Ordering::Relaxed), began.elapsed());
+    println!("{} ADDs in {:?}", town.added(), began.elapsed());
     Ok(())
 }
 
