@@ -31,7 +31,7 @@ pub(super) enum Mutation {
 
 #[derive(Debug)]
 enum Job {
-    Mutate(Mutation, oneshot::Sender<Result<Outcome>>),
+    Mutate(Box<Mutation>, oneshot::Sender<Result<Outcome>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -77,7 +77,7 @@ impl Writer {
 
     async fn commit(&self, mutation: Mutation) -> Result<Outcome> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Mutate(mutation, reply)).await.map_err(|_| stopping())?;
+        self.jobs.send(Job::Mutate(Box::new(mutation), reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -104,7 +104,7 @@ async fn run(db: Db, clock: Arc<dyn Clock>, mut waiting: mpsc::Receiver<Job>) {
         for job in jobs.drain(..) {
             match job {
                 Job::Mutate(mutation, reply) => {
-                    mutations.push(mutation);
+                    mutations.push(*mutation);
                     replies.push(reply);
                 }
                 Job::Stop(done) => {

@@ -221,7 +221,7 @@ async fn stale_claims_boots_and_blocks_are_refused() {
     let mut shim = world.shim("node-1").await;
     world.hold(&shim, 10, "a", 0).await.unwrap();
     let stale = |result: Result<Held, StoreError>| {
-        assert!(matches!(result, Err(StoreError::StaleClaim(_))), "{result:?}")
+        assert!(matches!(result, Err(StoreError::StaleClaim(_))), "{result:?}");
     };
 
     shim.boot = 0;
@@ -375,7 +375,7 @@ async fn concurrent_callers_share_batches_and_never_an_address() {
     for caller in callers {
         match caller.await.unwrap() {
             Ok(written) => {
-                assert!(held.insert(written.into_inner().addresses[0].address), "an address twice")
+                assert!(held.insert(written.into_inner().addresses[0].address), "an address twice");
             }
             Err(StoreError::Exhausted(_)) => refused += 1,
             Err(error) => panic!("{error}"),
