@@ -2,7 +2,7 @@
 
 use crate::store::DatabaseUrl;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 /// Plans, reserves, records and guards the addresses of nodes and pods.
 #[derive(Debug, Parser)]
@@ -44,10 +44,9 @@ pub struct ServeArgs {
         env = "IPAM_DATABASE",
         hide_env_values = true,
         default_value = "sqlite://ipam.db",
-        value_name = "URL",
-        value_parser = database
+        value_name = "URL"
     )]
-    pub database: DatabaseUrl,
+    pub database: DatabaseText,
     /// Form of the log on stderr.
     #[arg(long, env = "IPAM_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -88,6 +87,33 @@ impl ServeArgs {
     }
 }
 
+/// What `--database` or `IPAM_DATABASE` says, not yet read: it may hold a password, so it is never shown.
+#[derive(Clone)]
+pub struct DatabaseText(String);
+
+impl From<String> for DatabaseText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for DatabaseText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseText(..)")
+    }
+}
+
+impl DatabaseText {
+    /// The database's place.
+    ///
+    /// # Errors
+    /// It is of no kind that is built in, or has a password on the command line, where every user of the machine
+    /// sees it. The message says the cure and never repeats the text.
+    pub fn url(&self) -> Result<DatabaseUrl, String> {
+        database(&self.0).map_err(|cure| format!("--database (or IPAM_DATABASE): {cure}"))
+    }
+}
+
 /// Who can reach the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposure {
@@ -97,7 +123,6 @@ pub enum Exposure {
     Others,
 }
 
-/// Reads a database's place; a password never stands on a command line, where every user of the machine sees it.
 fn database(text: &str) -> Result<DatabaseUrl, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.split('/').next().unwrap_or_default();
@@ -105,7 +130,7 @@ fn database(text: &str) -> Result<DatabaseUrl, String> {
         authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=");
     match scheme {
         "postgres" | "postgresql" if has_password && is_argument(text) => Err(
-            "has a password in it, which every user of the machine can read: set IPAM_DATABASE instead, or keep the \
+            "it has a password in it, which every user of the machine can read: set IPAM_DATABASE instead, or keep the \
              password in a file"
                 .to_owned(),
         ),
@@ -157,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_never_shown() {
+        let args = args(&["--database", "postgres://ipam:secret@db/ipam"]).unwrap();
+        assert!(!format!("{args:?}").contains("secret"));
+        assert!(!args.database.url().unwrap_err().contains("secret"));
+    }
+
+    #[test]
     fn bad_databases_are_refused_with_their_cure() {
         for (url, cure) in [
             ("postgres://ipam@db/ipam", "sqlite://"),
@@ -164,9 +196,8 @@ mod tests {
             ("ipam.db", "sqlite://"),
             ("sqlite://", "sqlite://"),
         ] {
-            let error = args(&["--database", url]).unwrap_err();
-            assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains(cure), "{url}: {error}");
+            let error = args(&["--database", url]).unwrap().database.url().unwrap_err();
+            assert!(error.contains(cure), "{url}: {error}");
         }
     }
 }

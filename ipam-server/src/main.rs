@@ -6,6 +6,7 @@ use ipam_server::{
     api,
     config::{Cli, Command, Exposure, LogFormat, ServeArgs},
     serve,
+    store::DatabaseUrl,
 };
 use std::{
     io::{IsTerminal, Write},
@@ -16,9 +17,9 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Openapi => done(print_document()),
-        Command::Serve(args) => match args.accepted() {
-            Ok(exposure) => done(run(&args, exposure)),
-            Err(message) => {
+        Command::Serve(args) => match (args.accepted(), args.database.url()) {
+            (Ok(exposure), Ok(database)) => done(run(&args, &database, exposure)),
+            (Err(message), _) | (_, Err(message)) => {
                 eprintln!("error: {message}");
                 ExitCode::from(2)
             }
@@ -40,7 +41,7 @@ fn print_document() -> Result<()> {
     std::io::stdout().write_all(api::document().as_bytes()).context("cannot write to stdout")
 }
 
-fn run(args: &ServeArgs, exposure: Exposure) -> Result<()> {
+fn run(args: &ServeArgs, database: &DatabaseUrl, exposure: Exposure) -> Result<()> {
     let filter = EnvFilter::builder().parse(&args.log_filter).with_context(|| {
         format!("--log {:?} is not a filter: give error, warn, info, debug or trace", args.log_filter)
     })?;
@@ -56,5 +57,5 @@ fn run(args: &ServeArgs, exposure: Exposure) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve::serve(args, exposure))
+        .block_on(serve::serve(args, database, exposure))
 }

@@ -60,7 +60,7 @@ impl Endpoint {
 ///
 /// # Errors
 /// The database cannot be opened, or the listener cannot be bound.
-pub async fn serve(args: &ServeArgs, exposure: Exposure) -> Result<()> {
+pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, exposure: Exposure) -> Result<()> {
     if exposure == Exposure::Others {
         tracing::warn!(
             listen = %args.listen,
@@ -69,9 +69,9 @@ pub async fn serve(args: &ServeArgs, exposure: Exposure) -> Result<()> {
     }
     // Before anything is announced, so that no early signal ends the process by default.
     let signals = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
-    let store = Store::open(&args.database, Arc::new(SystemClock))
+    let store = Store::open(database, Arc::new(SystemClock))
         .await
-        .with_context(|| format!("cannot open the database {}", place(&args.database)))?;
+        .with_context(|| format!("cannot open the database {}", place(database)))?;
     let endpoint = Endpoint::bind(args.listen).await?;
     let address = endpoint.address()?;
     let service = Service::new(store.clone());

@@ -11,7 +11,10 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use serde_json::{Map, Value, json};
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -144,7 +147,8 @@ fn mutate(value: &mut Value, mutation: &Mutation) {
     }
 }
 
-async fn send(app: &App, example: &Example, body: &Value, stamp: [u16; 4]) -> Result<(), TestCaseError> {
+/// Sends a changed request; whether it was taken.
+async fn send(app: &App, example: &Example, body: &Value, stamp: [u16; 4]) -> Result<bool, TestCaseError> {
     let [claim, boot, seq, block] = stamp.map(|number| number % 4);
     let call = app.call(example.method.clone(), &example.path);
     let call = if example.id == "syncNode" || claim == 3 {
@@ -160,7 +164,7 @@ async fn send(app: &App, example: &Example, body: &Value, stamp: [u16; 4]) -> Re
         example.id,
         reply.text
     );
-    Ok(())
+    Ok(reply.status.is_success())
 }
 
 #[test]
@@ -170,6 +174,7 @@ fn no_request_meets_a_defect() {
     let with_body: Vec<Example> =
         examples(&app.document).into_iter().filter(|example| example.body.is_some()).collect();
     let began = Instant::now();
+    let counts = Cell::new((0, 0));
     let strategy =
         (prop::sample::select(with_body), prop::collection::vec(mutation(), 1..4), any::<[u16; 4]>());
     let config = Config { cases: 2000, failure_persistence: None, ..Config::default() };
@@ -181,9 +186,17 @@ fn no_request_meets_a_defect() {
             }
             let mut body = example.body.clone().unwrap();
             mutations.iter().for_each(|mutation| mutate(&mut body, mutation));
-            runtime.block_on(send(&app, &example, &body, stamp))
+            let taken = runtime.block_on(send(&app, &example, &body, stamp))?;
+            let (sent, all_taken) = counts.get();
+            counts.set((sent + 1, all_taken + u32::from(taken)));
+            Ok(())
         })
         .unwrap();
+    let (sent, taken) = counts.get();
+    assert!(
+        taken > 0 && taken < sent,
+        "{taken} of {sent} requests were taken: the changes are too many or too few"
+    );
     // Whatever was accepted on the way left a state that can be read.
     runtime.block_on(app.everything());
     runtime.block_on(async { app.get("/v1/capacity").await.expect(200) });

@@ -147,7 +147,12 @@ fn bad_arguments_exit_2_with_the_cure() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(cure), "{arguments:?}: {text}");
         assert!(output.stdout.is_empty());
+        assert!(!text.contains("secret"), "{text}");
     }
+    let output = command(&["serve"]).env("IPAM_DATABASE", "postgres://ipam:secret@db/ipam").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("not built in yet") && !text.contains("secret"), "{text}");
 }
 
 #[test]
