@@ -1,7 +1,7 @@
 //! What is reserved, claimed and held, in SQL. A method is a transaction.
 //!
 //! Planning mutations (VNets, subnets, reservations, pools, nodes, syncs) commit
-//! alone; allocations are gathered by [`writer`] and committed in groups. Reads
+//! alone; allocations are gathered by `writer` and committed in groups. Reads
 //! use connections of their own.
 
 mod addresses;
