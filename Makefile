@@ -29,7 +29,7 @@ test: setup ## Set up, build and run every test (as root)
 	@scripts/test
 
 .PHONY: unit
-unit: ## The tests that need no root: libraries and programs
+unit: ## The tests of libraries and programs (those that wire pods need root)
 	cargo test --workspace --lib --bins
 
 .PHONY: ns

@@ -5,7 +5,7 @@ use super::{
     sysctl::{self, Setting},
 };
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::{fs::File, net::IpAddr};
 
 /// What pods of this node will use.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,10 @@ pub struct Masquerade<'a> {
 /// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
 /// `nft` is missing, [`WiringError::Firewall`] with nft's words.
 pub fn prepare(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<String>, WiringError> {
+    if missing(uplink, preparation)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _alone = alone_on_this_network()?;
     let mut changed = Vec::new();
     for (key, want) in needed(uplink, preparation.addresses)? {
         if sysctl::ensure(&key, want)? == Setting::Written {
@@ -44,6 +48,21 @@ pub fn prepare(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<Str
         changed.push("rules of table inet vnet_ipam".to_owned());
     }
     Ok(changed)
+}
+
+/// Keeps other processes of ours from setting this network namespace's sysctls until the file is closed.
+///
+/// The kernel restarts a write of `ip_forward` while an interface changes, and shows the new value in
+/// between; a second writer that meets it then takes the change for made, as the first does in its turn.
+/// What stays is `ip_forward` at 1 over interfaces that do not forward.
+fn alone_on_this_network() -> Result<File, WiringError> {
+    const NETWORK: &str = "/proc/thread-self/ns/net";
+    let locked = || {
+        let file = File::open(NETWORK)?;
+        file.lock()?;
+        Ok(file)
+    };
+    locked().map_err(|source| WiringError::io(&format!("locking {NETWORK}"), source))
 }
 
 /// What of [`prepare`] is missing now, in words; changes nothing.
@@ -77,6 +96,9 @@ fn needed(uplink: &Uplink, addresses: &[IpAddr]) -> Result<Vec<(String, &'static
     let mut needed = Vec::new();
     if addresses.iter().any(IpAddr::is_ipv4) {
         needed.push(("net/ipv4/ip_forward".to_owned(), "1"));
+        // Set by the line before, unless somebody else wrote it at the same moment; these two count.
+        needed.push(("net/ipv4/conf/default/forwarding".to_owned(), "1"));
+        needed.push((format!("net/ipv4/conf/{name}/forwarding"), "1"));
         // Without this the host answers the first question for a pod after up to 0.8 s.
         needed.push((format!("net/ipv4/neigh/{name}/proxy_delay"), "0"));
         // Pods and VMs share the segment: nobody is to be told of a shorter way past the host. The

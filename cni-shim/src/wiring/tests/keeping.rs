@@ -265,3 +265,12 @@ fn ra_keeps_working_when_forwarding_begins() {
     assert!(order("accept_ra") < order("forwarding"));
     assert!(lab.prepare(&ips(&["fd00:10::101", "10.240.1.1"])).is_empty());
 }
+
+#[test]
+fn an_uplink_that_does_not_forward_though_ip_forward_says_so_is_mended() {
+    let lab = Lab::new();
+    lab.prepare(&ips(&["10.240.1.1"]));
+    lab.node.sh("echo 0 >/proc/sys/net/ipv4/conf/eth0/forwarding");
+    let changed = lab.prepare(&ips(&["10.240.1.1"]));
+    assert_eq!(changed, ["/proc/sys/net/ipv4/conf/eth0/forwarding = 1"]);
+}
