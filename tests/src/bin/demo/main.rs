@@ -4,6 +4,7 @@
 //! however it ends.
 
 mod chapters;
+mod outside;
 mod story;
 
 use anyhow::Result;
@@ -16,11 +17,20 @@ const NODES: u64 = 3;
 
 fn main() -> ExitCode {
     let mut story = Story::begin();
-    let told = tell(&mut story);
+    let told = tell_and_leave_nothing(&mut story);
     if let Err(error) = &told {
         story.interrupted(error);
     }
     if story.summary() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell_and_leave_nothing(story: &mut Story) -> Result<()> {
+    let before = outside::look()?;
+    tell(story)?;
+    // The lab is gone by now.
+    let left: Vec<String> = outside::look()?.symmetric_difference(&before).cloned().collect();
+    let figure = if left.is_empty() { "links, mounts, forwarding".to_owned() } else { left.join("; ") };
+    story.claim("the machine itself is as it was before", &figure, left.is_empty())
 }
 
 fn tell(story: &mut Story) -> Result<()> {
