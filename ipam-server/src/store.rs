@@ -16,6 +16,8 @@ mod nodes;
 mod plans;
 mod pools;
 mod reservations;
+#[cfg(test)]
+mod statements;
 mod subnets;
 mod sync;
 mod tiling;
@@ -61,6 +63,9 @@ impl Store {
     /// # Errors
     /// It does not.
     pub async fn ping(&self) -> Result<()> {
+        if !self.writer.is_running() {
+            return Err(StoreError::Unavailable("nothing is written any more".to_owned()));
+        }
         let mut read = self.db.read().await?;
         read.fetch_one::<(i64,)>("SELECT 1", vec![]).await.map(|_| ())
     }

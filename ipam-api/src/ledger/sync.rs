@@ -46,6 +46,8 @@ pub enum Verdict {
 /// What becomes of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SyncDecision<A = Attachment> {
+    /// Whether the listing was newer than the last one; otherwise it is only answered.
+    pub newer: bool,
     /// The node as it is afterwards: floor raised, claim taken up.
     pub node: NodeLedger,
     /// Live rows that end, keeping attachment and stamp; to be done before `writes`, so
@@ -98,7 +100,7 @@ pub fn sync<A: Clone + Ord>(
         .collect();
     let writes =
         after.into_iter().filter(|(at, row)| rows.get(at).is_none_or(|was| is_rewritten(was, row))).collect();
-    SyncDecision { node, ends, writes, verdicts, confirms_deletion }
+    SyncDecision { newer, node, ends, writes, verdicts, confirms_deletion }
 }
 
 /// Brings the rows in step with a listing that is newer than the last one.

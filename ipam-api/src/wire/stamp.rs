@@ -97,12 +97,13 @@ impl FromStr for NodeStamp {
             }
             Some(_) => Err(InvalidStamp::Member(name)),
         };
+        let boot = number("boot")?;
+        if boot == 0 {
+            // The service's word for "no boot heard of".
+            return Err(InvalidStamp::Member("boot"));
+        }
         Ok(Self {
-            stamp: Stamp {
-                claim: Claim(number("claim")?),
-                boot: BootSeq(number("boot")?),
-                seq: Seq(number("seq")?),
-            },
+            stamp: Stamp { claim: Claim(number("claim")?), boot: BootSeq(boot), seq: Seq(number("seq")?) },
             block: BlockVersion(number("block")?),
             boot_id: text("boot-id")?,
             machine: text("machine")?,
@@ -153,6 +154,7 @@ mod tests {
             "claim=-1, boot=7, seq=1, block=1",
             "ü",
             "claim=1.5, boot=7, seq=1, block=1",
+            "claim=1, boot=0, seq=1, block=1",
         ] {
             assert!(bad.parse::<NodeStamp>().is_err(), "{bad}");
         }

@@ -37,6 +37,8 @@ pub(super) struct Book {
     holders: HashMap<NodeName, Holder>,
     rows: BTreeMap<Position, Row>,
     changed_rows: BTreeSet<Position>,
+    /// Positions whose holder in the table is not the one that is to be written.
+    vacated: BTreeSet<Position>,
     changed_holders: BTreeSet<NodeName>,
 }
 
@@ -62,6 +64,12 @@ JOIN allocation ON allocation.subnet = extent.subnet
     AND allocation.at_offset >= extent.first AND allocation.at_offset < extent.next
 WHERE extent.block = $1";
 
+const VACATE: &str = "
+UPDATE allocation
+SET state = 'released', node = NULL, block = NULL, extent_first = NULL, extent_next = NULL
+FROM json_each($1) AS vacated
+WHERE allocation.subnet = vacated.value ->> 0 AND allocation.at_offset = vacated.value ->> 1";
+
 const SAVE_ROWS: &str = "
 INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
                         pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
@@ -78,6 +86,12 @@ ON CONFLICT (subnet, at_offset) DO UPDATE SET
     since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
     node = excluded.node, block = excluded.block,
     extent_first = excluded.extent_first, extent_next = excluded.extent_next";
+
+#[cfg(test)]
+pub(super) fn statements() -> Vec<&'static str> {
+    let own = [ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, SAVE_ROWS];
+    [&own[..], holder::STATEMENTS].concat()
+}
 
 impl Book {
     /// Loads nodes with their blocks.
@@ -203,13 +217,25 @@ impl Book {
     /// Writes a row.
     pub(super) fn put(&mut self, row: Row) {
         let at = row.position();
-        self.rows.insert(at, row);
+        if self.rows.insert(at, row).is_some_and(|before| before.is_held()) {
+            self.vacated.insert(at);
+        }
         self.changed_rows.insert(at);
     }
 
     /// Writes everything changed. What ends goes before what begins, because an
-    /// attachment holds one address at a time.
+    /// attachment holds one address at a time; an address that goes from one
+    /// attachment to another does both.
     pub(super) async fn save(&mut self, tx: &mut Tx) -> Result<()> {
+        let vacated = std::mem::take(&mut self.vacated);
+        let vacated: Vec<Json> = vacated
+            .into_iter()
+            .filter(|at| self.rows.get(at).is_some_and(Row::is_held))
+            .map(|at| json!([at.subnet, at.offset.0]))
+            .collect();
+        if !vacated.is_empty() {
+            tx.execute(VACATE, args![Json::from(vacated).to_string()]).await?;
+        }
         let (held, released): (Vec<&Row>, Vec<&Row>) = std::mem::take(&mut self.changed_rows)
             .into_iter()
             .filter_map(|at| self.rows.get(&at))

@@ -5,7 +5,7 @@
 
 use super::{Result, StoreError};
 use sqlx::{
-    FromRow, Sqlite, SqlitePool, Transaction,
+    Connection, FromRow, Sqlite, SqlitePool, Transaction,
     migrate::Migrator,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
@@ -28,7 +28,8 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once("://") {
-            Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => {
+            // A database in memory would be another one in every connection.
+            Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') && path != ":memory:" => {
                 Ok(Self::Sqlite(path.into()))
             }
             _ => Err("give sqlite://PATH, for example sqlite://ipam.db or sqlite:///var/lib/ipam/ipam.db"
@@ -96,7 +97,16 @@ impl Db {
             .pragma("cache_size", "-16384")
             .statement_cache_capacity(256);
         let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10))
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
+                // A full disk ends a transaction behind sqlx's back; it would count it as open for ever.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         let readers = pool(4).connect_with(options.read_only(true)).await?;
@@ -182,5 +192,42 @@ impl Tx {
     pub(super) async fn rollback(self) -> Result<()> {
         let Self::Sqlite(tx) = self;
         Ok(tx.rollback().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "PRAGMA max_page_count = 100";
+    const LARGE: &str = "PRAGMA max_page_count = 1000000";
+    const WRITE: &str = "INSERT INTO counter (name, value) VALUES ($1, 1)";
+
+    #[tokio::test]
+    async fn a_full_disk_passes() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&DatabaseUrl::Sqlite(directory.path().join("ipam.db"))).await.unwrap();
+        db.migrate().await.unwrap();
+        let mut tx = db.write().await.unwrap();
+        tx.fetch_one::<(i64,)>(SMALL, args![]).await.unwrap();
+        let refusal = loop {
+            let name = new_name(&mut tx).await;
+            if let Err(error) = tx.execute(WRITE, args![name]).await {
+                break error;
+            }
+        };
+        assert!(matches!(refusal, StoreError::Unavailable(_)), "{refusal:?}");
+        drop(tx);
+
+        let mut tx = db.write().await.expect("the next transaction begins afresh");
+        tx.fetch_one::<(i64,)>(LARGE, args![]).await.unwrap();
+        tx.execute(WRITE, args!["after"]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// A long name not used yet.
+    async fn new_name(tx: &mut Tx) -> String {
+        let (count,) = tx.fetch_one::<(i64,)>("SELECT count(*) FROM counter", args![]).await.unwrap();
+        format!("{count}-{}", "x".repeat(3000))
     }
 }

@@ -68,7 +68,9 @@ impl Store {
         let decision = ledger::sync(&holder.ledger, &holder.extents, &rows, &listing);
         apply(&mut book, &holder, &decision, request, &listing, now)?;
         book.save(&mut tx).await?;
-        save_conflicts(&mut tx, &holder, request, now).await?;
+        if decision.newer {
+            save_conflicts(&mut tx, &holder, request, now).await?;
+        }
         let node = if decision.confirms_deletion {
             nodes::free_node(&mut tx, holder.id, now).await?;
             None
@@ -86,7 +88,9 @@ fn listing(holder: &Holder, request: &SyncRequest) -> Result<Listing> {
     let mut entries = Vec::with_capacity(request.entries.len());
     for (index, entry) in request.entries.iter().enumerate() {
         let at = holder.line.offset_of(entry.address).unwrap_or(NOWHERE);
-        if let Some(first) = seen.insert(entry.address, index) {
+        // One offset has an address of each family.
+        let address = holder.line.address_at(at).unwrap_or(entry.address);
+        if let Some(first) = seen.insert(address, index) {
             errors.push(FieldError {
                 pointer: format!("/entries/{index}/address"),
                 detail: format!(

@@ -81,6 +81,11 @@ impl Writer {
         answer.await.map_err(|_| stopping())?
     }
 
+    /// Whether mutations are still taken.
+    pub(super) fn is_running(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
     /// Commits what was accepted, then ends the task; later mutations are refused.
     pub(super) async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -103,6 +108,8 @@ async fn run(db: Db, clock: Arc<dyn Clock>, mut waiting: mpsc::Receiver<Job>) {
         let mut replies = Vec::with_capacity(jobs.len());
         for job in jobs.drain(..) {
             match job {
+                // A caller that has gone away asks again.
+                Job::Mutate(_, reply) if reply.is_closed() => {}
                 Job::Mutate(mutation, reply) => {
                     mutations.push(*mutation);
                     replies.push(reply);
@@ -128,6 +135,10 @@ async fn commit(db: &Db, clock: &dyn Clock, mutations: &[Mutation]) -> Vec<Resul
     match allocations::commit(db, clock.now(), mutations).await {
         Ok(outcomes) => outcomes,
         Err(error) if mutations.len() == 1 => vec![Err(error)],
+        // Every one of them would wait as long again.
+        Err(StoreError::Unavailable(why)) => {
+            mutations.iter().map(|_| Err(StoreError::Unavailable(why.clone()))).collect()
+        }
         // One mutation that the database refuses must not fail its neighbours.
         Err(error) => {
             tracing::warn!(%error, batch = mutations.len(), "batch refused, committing one by one");

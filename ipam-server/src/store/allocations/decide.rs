@@ -6,10 +6,10 @@ use crate::store::{
     book::{Book, Holder, Position, Row, Tenancy},
 };
 use ipam_api::{
-    ledger::{self, Hold, Refusal, Release, Slot, Taken},
+    ledger::{self, Hold, Refusal, Release, Slot, Stale, Taken},
     line::Offset,
     names::{Attachment, NodeName},
-    wire::{Allocation, AllocationSpec, AllocationState, NodeStamp},
+    wire::{Allocation, AllocationSpec, AllocationState, NodeStamp, NodeState},
 };
 use jiff::Timestamp;
 use std::net::IpAddr;
@@ -29,6 +29,11 @@ pub(super) fn hold(
             format!("the shim of node {node} picks its addresses: name the one it picked"),
         )
     })?;
+    if let Some(holder) = book.holder(node).filter(|holder| holder.ledger.state == NodeState::Planned) {
+        // Refused before its boot and machine are noted: only a sync takes the claim up.
+        let stale = holder.ledger.admit(stamp).err().unwrap_or(Stale::NotTakenUp);
+        return Err(refused(&stale.into(), address));
+    }
     let holder = book.admit(node, stamp, now)?;
     let offset = offset_in_block(&holder, address);
     let row = offset.and_then(|offset| book.row(at(&holder, offset))).map(Row::word).transpose()?;

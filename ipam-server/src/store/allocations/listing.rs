@@ -78,7 +78,13 @@ FROM allocation JOIN subnet ON subnet.id = allocation.subnet
 WHERE node_name = $1 AND network = $2 AND container_id = $3 AND if_name = $4
 ORDER BY allocation.state, allocation.since DESC LIMIT 1"; // 'held' sorts before 'released'
 
+const IS_REGISTERED: &str = "SELECT id FROM node WHERE name = $1";
+
 const LINES: &str = "SELECT id, cidr4, cidr6 FROM subnet";
+
+#[cfg(test)]
+pub(in crate::store) const STATEMENTS: &[&str] =
+    &[LIST_BY_NODE, LIST_BY_POD, LIST_BY_NAMESPACE, LIST_AT, LAST_OF_ATTACHMENT];
 
 pub(super) async fn of_attachment(
     tx: &mut Tx,
@@ -86,6 +92,9 @@ pub(super) async fn of_attachment(
     attachment: &Attachment,
 ) -> Result<Allocation> {
     let Attachment { network, container_id, if_name } = attachment;
+    if tx.fetch_optional::<(i64,)>(IS_REGISTERED, args![node.as_str()]).await?.is_none() {
+        return Err(StoreError::NotFound(Kind::Node, node.to_string()));
+    }
     tx.fetch_optional::<Listed>(
         LAST_OF_ATTACHMENT,
         args![node.as_str(), network.as_str(), container_id.as_str(), if_name.as_str()],

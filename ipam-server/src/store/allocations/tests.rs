@@ -1,7 +1,8 @@
 use crate::{
     clock::Clock,
     store::{
-        AllocationFilter, Change, DatabaseUrl, Departure, NodeCall, Page, Store, StoreError, VmState, Written,
+        AllocationFilter, Change, DatabaseUrl, Departure, NodeCall, Page, Store, StoreError, VmState,
+        Written, writer::Mutation,
     },
 };
 use ipam_api::{
@@ -438,4 +439,56 @@ async fn pages_are_whole_and_filters_narrow() {
         world.store.allocations(&AllocationFilter::default(), &bad).await,
         Err(StoreError::Invalid(_))
     ));
+}
+
+#[tokio::test]
+async fn attachments_trade_addresses_in_one_sync() {
+    let world = World::new("node").await;
+    let shim = world.shim("node-1").await;
+    world.hold(&shim, 10, "a", 0).await.unwrap();
+    world.hold(&shim, 11, "b", 1).await.unwrap();
+    let entries = vec![shim.entry("b", 0, "wired", 20), shim.entry("a", 1, "wired", 21)];
+    assert_eq!(world.sync(&shim, 30, entries).await.unwrap(), [SyncOutcome::Kept, SyncOutcome::Kept]);
+    let entries = vec![
+        shim.entry("a", 0, "wired", 31),
+        shim.entry("c", 1, "wired", 32),
+        shim.entry("b", 2, "wired", 33),
+    ];
+    assert_eq!(world.sync(&shim, 40, entries).await.unwrap(), [SyncOutcome::Kept; 3], "a chain");
+    let held: Vec<_> =
+        [(0, "a"), (1, "c"), (2, "b")].map(|(nth, who)| (shim.address(nth), who.to_owned())).into();
+    assert_eq!(world.held().await, held);
+}
+
+#[tokio::test]
+async fn attachments_trade_addresses_in_one_batch() {
+    let world = World::new("node").await;
+    let shim = world.shim("node-1").await;
+    world.hold(&shim, 10, "a", 0).await.unwrap();
+    world.hold(&shim, 11, "b", 1).await.unwrap();
+    let hold = |seq, who, nth| Mutation::Hold {
+        call: shim.at(seq),
+        attachment: attachment(who),
+        spec: AllocationSpec { address: Some(shim.address(nth)), pod: None },
+    };
+    let batch = [hold(20, "a", 2), hold(21, "b", 0), hold(22, "a", 1)];
+    let outcomes = super::commit(&world.store.db, world.clock.now(), &batch).await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let held: Vec<_> = [(0, "b"), (1, "a")].map(|(nth, who)| (shim.address(nth), who.to_owned())).into();
+    assert_eq!(world.held().await, held);
+}
+
+#[tokio::test]
+async fn an_overtaken_sync_and_one_of_both_families_say_nothing() {
+    let world = World::new("node").await;
+    let shim = world.shim("node-1").await;
+    world.hold(&shim, 10, "a", 0).await.unwrap();
+    let entries = vec![shim.entry("a", 0, "wired", 10)];
+    world.sync(&shim, 20, entries).await.unwrap();
+    world.sync(&shim, 15, vec![]).await.unwrap();
+    assert_eq!(world.held().await.len(), 1, "a sync that comes late");
+    let mut six = shim.entry("b", 0, "wired", 31);
+    six.address = shim.node.block.ranges[0].first6.unwrap().into();
+    let both = vec![shim.entry("a", 0, "wired", 30), six];
+    assert!(matches!(world.sync(&shim, 40, both).await, Err(StoreError::Invalid(_))));
 }
