@@ -166,15 +166,26 @@ impl Add<'_> {
         fault::at(Point::AddBeforeIntent);
         let picked = self.pick()?;
         fault::at(Point::AddAfterIntent);
-        let (wired, heard, spent) = self.wire_and_tell(&picked);
+        // What the service may cost this try, whatever it is asked.
+        let end = Instant::now() + self.conf.node.timeout;
+        let (wired, heard) = self.wire_and_tell(&picked);
         fault::at(Point::AddAfterPut);
         match (wired, heard) {
-            (wired, Heard::Refused(problem)) => self.refused(&picked, wired.is_ok(), &problem),
+            // A thread that is lost in the pod's namespace reaches no service: whatever the
+            // answer was, the entry tells it later.
+            (Err(error @ WiringError::NetnsLost { .. }), _) => {
+                self.undo(&picked, Wire::Not, None, false)?;
+                Err(error.into())
+            }
+            (wired, Heard::Refused(problem)) => {
+                if let Err(error) = &wired {
+                    log::error(format_args!("{} was not wired either: {error}", self.attachment));
+                }
+                self.refused(&picked, wired.is_ok(), &problem)
+            }
             (Err(error), heard) => {
                 let in_use = matches!(error, WiringError::AddressInUse { .. });
-                // A thread that is lost in the pod's namespace reaches no service.
-                let here = !matches!(error, WiringError::NetnsLost { .. });
-                let told = here && !matches!(heard, Heard::Unreachable { .. });
+                let told = !matches!(heard, Heard::Unreachable { .. });
                 let conflict = in_use.then(|| error.to_string());
                 self.undo(&picked, Wire::Not, conflict.as_deref(), told)?;
                 match conflict {
@@ -190,7 +201,7 @@ impl Add<'_> {
                     "{reason}; with \"whenUnreachable\": \"use-block\" pods start without it"
                 )))
             }
-            (Ok(wired), heard) => self.done(&picked, &wired, &heard, spent),
+            (Ok(wired), heard) => self.done(&picked, &wired, &heard, end),
         }
     }
 
@@ -246,14 +257,10 @@ impl Add<'_> {
     }
 
     /// Wires the pod here while a thread of its own tells the service.
-    fn wire_and_tell(
-        &mut self,
-        picked: &Picked,
-    ) -> (Result<Wired, WiringError>, Heard<Allocation>, Duration) {
+    fn wire_and_tell(&mut self, picked: &Picked) -> (Result<Wired, WiringError>, Heard<Allocation>) {
         let entry = &picked.entry;
         let stamp = self.context.stamp(&picked.claim, entry.seq);
         let (service, attachment) = (&self.service, &self.attachment);
-        let begin = Instant::now();
         let preparation = self.ground.preparation(self.conf, &entry.addresses);
         let wiring = Wiring {
             attachment,
@@ -264,10 +271,7 @@ impl Add<'_> {
         };
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
-            let call = scope.spawn(|| {
-                let heard = service.hold(attachment, &stamp, entry.address, entry.pod.as_ref());
-                (heard, begin.elapsed())
-            });
+            let call = scope.spawn(|| service.hold(attachment, &stamp, entry.address, entry.pod.as_ref()));
             let wired = wiring::host::prepare(wiring.uplink, &preparation).and_then(|changed| {
                 for change in changed {
                     log::info(format_args!("set {change}"));
@@ -275,11 +279,11 @@ impl Add<'_> {
                 transparent::wire(host, pod, &wiring)
             });
             fault::at(Point::AddAfterWire);
-            let (heard, spent) = call.join().unwrap_or_else(|_| {
+            let heard = call.join().unwrap_or_else(|_| {
                 let reason = "the thread that asked it ended early".to_owned();
-                (Heard::Unreachable { reason, problem: None }, begin.elapsed())
+                Heard::Unreachable { reason, problem: None }
             });
-            (wired, heard, spent)
+            (wired, heard)
         })
     }
 
@@ -289,30 +293,31 @@ impl Add<'_> {
         picked: &Picked,
         wired: &Wired,
         heard: &Heard<Allocation>,
-        spent: Duration,
+        end: Instant,
     ) -> Result<Attempt, CniError> {
         let entry = &picked.entry;
         let told = matches!(heard, Heard::Done(_));
         // Another state means that something newer is known there: a sync will settle it.
         let held = matches!(heard, Heard::Done(allocation) if allocation.state == AllocationState::Held
             && allocation.addresses.iter().any(|held| held.address == entry.address));
-        let mut locked = self.context.journal.lock()?;
-        let held = held && locked.is_current(&picked.claim)?;
-        let changed = locked.change(entry.address, &self.attachment, |now| {
-            if held {
-                now.ack(EntryState::Intent, entry.seq);
+        let held = match self.record(picked, held) {
+            Ok(Some(held)) => held,
+            Ok(None) => {
+                self.undo(picked, Wire::Done, None, false)?;
+                return Err(CniError::new(
+                    Code::Journal,
+                    format!("the entry of {} vanished during ADD", entry.address),
+                )
+                .details("something else wrote into stateDir; nothing is left of this ADD"));
             }
-            now.wired(Uptime::now());
-        })?;
-        drop(locked);
-        if changed.is_none() {
-            self.undo(picked, Wire::Done, None, false)?;
-            return Err(CniError::new(
-                Code::Journal,
-                format!("the entry of {} vanished during ADD", entry.address),
-            )
-            .details("something else wrote into stateDir; nothing is left of this ADD"));
-        }
+            Err(error) => {
+                // No runtime expects a failed ADD to leave a pod that can talk.
+                if let Err(more) = self.undo(picked, Wire::Done, None, false) {
+                    log::error(format_args!("{} is not given back yet: {more}", entry.address));
+                }
+                return Err(error);
+            }
+        };
         fault::at(Point::AddAfterWired);
         log::info(format_args!(
             "{} at {}{}",
@@ -321,13 +326,34 @@ impl Add<'_> {
             if held { "" } else { ", not acknowledged" }
         ));
         if told && (picked.behind || !held) {
-            catch_up(&self.context, &self.service, self.conf.node.timeout.saturating_sub(spent));
+            catch_up(&self.context, &self.service, end);
         }
         Ok(Attempt::Added(Box::new(Added {
             result: self.result(entry, wired),
             uplink: self.ground.uplink.clone(),
             addresses: entry.addresses.clone(),
         })))
+    }
+
+    /// Makes the entry `wired`, and acknowledged where the service's answer still counts:
+    /// whether it does, `None` if the entry is not the one of this ADD any more.
+    fn record(&self, picked: &Picked, held: bool) -> Result<Option<bool>, CniError> {
+        let entry = &picked.entry;
+        let mut locked = self.context.journal.lock()?;
+        let held = held && locked.is_current(&picked.claim)?;
+        let mut ours = false;
+        locked.change(entry.address, &self.attachment, |now| {
+            // Wired already where the journal was lost and rebuilt meanwhile. In any other
+            // state somebody has begun to take the attachment away.
+            ours = matches!(now.state, EntryState::Intent | EntryState::Wired);
+            if ours {
+                if held {
+                    now.ack(EntryState::Intent, entry.seq);
+                }
+                now.wired(Uptime::now());
+            }
+        })?;
+        Ok(ours.then_some(held))
     }
 
     fn result(&self, entry: &Entry, wired: &Wired) -> PluginResult {
@@ -366,8 +392,9 @@ impl Add<'_> {
                 self.conflict(&picked.claim, problem.detail.clone())
             }
             ProblemType::StaleClaim => {
-                self.context.journal.lock()?.stale(picked.claim.node.claim, &problem.detail)?;
+                // The pod first: whatever keeps the journal from being written must not keep it wired.
                 self.undo(picked, wire, None, false)?;
+                self.context.journal.lock()?.stale(&picked.claim, &problem.detail)?;
                 Err(self.context.stale(&problem.detail))
             }
             _ => {

@@ -96,7 +96,7 @@ fn tell_all(
         return Ok(());
     }
     let service = Service::of(&conf.node, Patience::Heed);
-    let begin = Instant::now();
+    let end = Instant::now() + conf.node.timeout;
     let (ours, others): (Vec<Entry>, Vec<Entry>) = context
         .journal
         .entries()?
@@ -109,7 +109,7 @@ fn tell_all(
     }
     let now = Uptime::now();
     if reached && others.iter().any(|entry| context.is_overdue(entry, now)) {
-        catch_up(context, &service, conf.node.timeout.saturating_sub(begin.elapsed()));
+        catch_up(context, &service, end);
     }
     Ok(())
 }
@@ -136,7 +136,7 @@ pub(super) fn tell(
         Heard::Refused(problem) => {
             log::warn(format_args!("the service refuses to take {} back: {}", entry.address, problem.detail));
             if problem.kind == ProblemType::StaleClaim {
-                context.journal.lock()?.stale(claim.node.claim, &problem.detail)?;
+                context.journal.lock()?.stale(claim, &problem.detail)?;
             }
             Ok(false)
         }

@@ -14,7 +14,11 @@ use ipam_api::{
     wire::{BootSeq, Claim, EntryResult, ProblemType, Seq, SyncAnswer, SyncEntry, SyncOutcome, SyncRequest},
 };
 use serde::Serialize;
-use std::{fs::File, net::IpAddr, time::Duration};
+use std::{
+    fs::File,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 /// How a sync ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -74,10 +78,13 @@ struct Listing {
     live: usize,
 }
 
+/// Rebuild, adopt, send, renew, confirm: each at most once, and one in reserve.
+const ROUNDS: usize = 6;
+
 /// Sends the journal until journal and ledger agree: at most a few rounds.
 ///
 /// # Errors
-/// Code 11 if the service cannot be reached or the host not read, 101 if the
+/// Code 11 if the service cannot be reached, the host not read, or they do not agree in the end, 101 if the
 /// service knows no claim of this node, 100 for other refusals, 103 for the journal.
 pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, CniError> {
     let mut summary = Summary {
@@ -92,8 +99,7 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
         rebuilt: None,
         adopted: false,
     };
-    // Rebuild, adopt, send, renew, confirm: each at most once.
-    for _ in 0..6 {
+    for _ in 0..ROUNDS {
         // A statement of its own: the lock must be gone before anything else is done.
         let listed = context.journal.lock()?.list(context)?;
         let listing = match listed {
@@ -129,7 +135,7 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
             }
             Heard::Refused(problem) if problem.kind == ProblemType::StaleClaim => {
                 if summary.adopted {
-                    context.journal.lock()?.stale(listing.claim.node.claim, &problem.detail)?;
+                    context.journal.lock()?.stale(&listing.claim, &problem.detail)?;
                     return Err(context.stale(&problem.detail));
                 }
                 if readopt(context, service, &listing, &problem.detail)? {
@@ -147,7 +153,8 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
             }
         }
     }
-    Ok(summary)
+    Err(CniError::new(Code::TryAgain, "journal and ledger do not agree yet")
+        .details(format!("each of {ROUNDS} rounds had something new to say; the next sync goes on")))
 }
 
 enum Listed {
@@ -192,7 +199,7 @@ fn readopt(
     if heard.is_not_found() {
         let mut locked = context.journal.lock()?;
         if locked.entries()?.iter().any(|entry| entry.is_live()) {
-            locked.stale(listing.claim.node.claim, detail)?;
+            locked.stale(&listing.claim, detail)?;
             return Err(context.stale(detail));
         }
         locked.forget()?;
@@ -205,13 +212,13 @@ fn readopt(
     match heard {
         Heard::Done(node) => {
             // What is known of the old claim ends here; its boots are counted on where it is the same.
-            context.journal.lock()?.stale(listing.claim.node.claim, detail)?;
+            context.journal.lock()?.stale(&listing.claim, detail)?;
             context.adopt(node)?;
             Ok(false)
         }
         Heard::Refused(problem) => Err(failure::refused(&problem)),
         Heard::Unreachable { reason, .. } => {
-            context.journal.lock()?.stale(listing.claim.node.claim, detail)?;
+            context.journal.lock()?.stale(&listing.claim, detail)?;
             Err(CniError::new(Code::TryAgain, "the service cannot be reached").details(reason))
         }
     }
@@ -238,6 +245,19 @@ fn settle(
         // Another process took over another claim meanwhile: this answer is to the old one.
         return Ok(Next::Again);
     }
+    if answer.node.is_none() && listing.request.deletion.is_some() {
+        locked.forget()?;
+        summary.outcome = Outcome::Ended;
+        log::info(format_args!("node {} is deleted: its end is confirmed", context.conf.name));
+        return Ok(Next::Done);
+    }
+    if answer.items.len() != listing.request.entries.len() {
+        return Err(CniError::new(Code::Refused, "the service answered a sync in part").details(format!(
+            "{} entries were sent and {} answered",
+            listing.request.entries.len(),
+            answer.items.len()
+        )));
+    }
     let mut next = Next::Done;
     summary.refused.clear();
     for (sent, item) in listing.request.entries.iter().zip(&answer.items) {
@@ -246,13 +266,7 @@ fn settle(
         }
     }
     let Some(node) = answer.node else {
-        if listing.request.deletion.is_none() {
-            return Err(CniError::new(Code::Refused, "the service answered a sync without this node"));
-        }
-        locked.forget()?;
-        summary.outcome = Outcome::Ended;
-        log::info(format_args!("node {} is deleted: its end is confirmed", context.conf.name));
-        return Ok(Next::Done);
+        return Err(CniError::new(Code::Refused, "the service answered a sync without this node"));
     };
     let Some(mut claim) = locked.claim()? else { return Ok(Next::Again) };
     if claim.refresh(node, listing.request.as_of_seq, now) {
@@ -331,10 +345,10 @@ fn settle_entry(
 }
 
 /// Sends what the service has not heard of, after a call that got through: whoever
-/// comes first after an outage does it, for all, within `left`.
-pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, left: Duration) {
+/// comes first after an outage does it, for all, and has ended by `end`: a runtime waits.
+pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, end: Instant) {
     const TOO_LITTLE: Duration = Duration::from_millis(50);
-    if left < TOO_LITTLE {
+    if end.saturating_duration_since(Instant::now()) < TOO_LITTLE {
         return;
     }
     let path = context.journal.state_dir().join("sync.lock");
@@ -343,7 +357,7 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, left: Durat
         // Somebody is at it.
         return;
     }
-    match sync(context, &service.clone().within(left)) {
+    match sync(context, &service.clone().until(end)) {
         Ok(summary) => {
             log::info(format_args!("caught up with the service: {} entries", summary.acknowledged));
         }

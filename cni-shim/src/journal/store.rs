@@ -306,12 +306,14 @@ impl Locked<'_> {
         Ok(self.claim()?.is_some_and(|now| now.is_as(claim)))
     }
 
-    /// Stops ADD until a person or a sync has found out what the service knows.
+    /// Stops ADD until a person or a sync has found out what the service knows. `under` is
+    /// what the refused request was sent under: a claim taken up since is none of it.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn stale(&mut self, claim: Claim, reason: &str) -> Result<(), JournalError> {
-        let Some(mut file) = self.claim()?.filter(|file| file.node.claim == claim) else { return Ok(()) };
+    pub fn stale(&mut self, under: &ClaimFile, reason: &str) -> Result<(), JournalError> {
+        let same = |file: &ClaimFile| file.is_as(under) && file.adopted_at == under.adopted_at;
+        let Some(mut file) = self.claim()?.filter(same) else { return Ok(()) };
         file.standing = Standing::Stale { reason: reason.to_owned() };
         self.save_claim(&file)
     }

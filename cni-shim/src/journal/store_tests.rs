@@ -104,6 +104,22 @@ fn another_claim_keeps_the_live_entries_and_sends_them_again() {
 }
 
 #[test]
+fn a_late_refusal_does_not_stop_a_claim_taken_up_since() {
+    let there = journal();
+    there.claim(1, "a");
+    let before = there.ready_claim("a");
+    let mut locked = there.journal.lock().unwrap();
+    let mut again = before.clone();
+    again.adopted_at = locked.draw().unwrap();
+    again.standing = Standing::Active;
+    locked.save_claim(&again).unwrap();
+    locked.stale(&before, "late").unwrap();
+    assert_eq!(locked.claim().unwrap().unwrap().standing, Standing::Active);
+    locked.stale(&again, "in time").unwrap();
+    assert!(matches!(locked.claim().unwrap().unwrap().standing, Standing::Stale { .. }));
+}
+
+#[test]
 fn other_directories_and_other_nodes_are_refused() {
     let there = journal();
     there.claim(1, "a");

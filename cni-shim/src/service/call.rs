@@ -59,6 +59,8 @@ pub struct Service {
     node: NodeName,
     token_file: Option<PathBuf>,
     budget: Duration,
+    /// When all calls together must have ended.
+    end: Option<Instant>,
     marker: Marker,
     patience: Patience,
 }
@@ -72,6 +74,7 @@ impl Service {
             node: conf.name.clone(),
             token_file: conf.token_file.clone(),
             budget: conf.timeout,
+            end: None,
             marker: Marker::of(&conf.state_dir),
             patience,
         }
@@ -81,6 +84,14 @@ impl Service {
     #[must_use]
     pub fn within(mut self, budget: Duration) -> Self {
         self.budget = budget;
+        self
+    }
+
+    /// The same, with all calls together at an end by then. One that it cuts short says
+    /// nothing of the service to others: they would have waited longer.
+    #[must_use]
+    pub fn until(mut self, end: Instant) -> Self {
+        self.end = Some(end);
         self
     }
 
@@ -129,7 +140,8 @@ impl Service {
         {
             return Heard::Unreachable { reason, problem: None };
         }
-        let heard = self.ask(request);
+        let left = self.end.map_or(self.budget, |end| end.saturating_duration_since(Instant::now()));
+        let heard = self.ask(request, left.min(self.budget));
         match &heard {
             Heard::Done(_) | Heard::Refused(_) => {
                 if self.marker.clear() {
@@ -143,7 +155,9 @@ impl Service {
                     }
                     None => log::warn(reason),
                 }
-                if let Err(error) = self.marker.set(Uptime::now(), reason) {
+                if left >= self.budget
+                    && let Err(error) = self.marker.set(Uptime::now(), reason)
+                {
                     log::warn(error);
                 }
             }
@@ -151,7 +165,11 @@ impl Service {
         heard
     }
 
-    fn ask<T>(&self, request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
+    fn ask<T>(
+        &self,
+        request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>,
+        budget: Duration,
+    ) -> Heard<T> {
         let unreachable = |reason: String| Heard::Unreachable { reason, problem: None };
         let token = match self.token() {
             Ok(token) => token,
@@ -161,8 +179,10 @@ impl Service {
             Ok(runtime) => runtime,
             Err(error) => return unreachable(format!("no connection can be made: {error}")),
         };
-        let end = Instant::now() + self.budget;
-        let mut heard = unreachable("no server is configured".to_owned());
+        let end = Instant::now() + budget;
+        let mut heard = unreachable(
+            if self.servers.is_empty() { "no server is configured" } else { "no time is left" }.to_owned(),
+        );
         for (n, server) in self.servers.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             // What is left is shared out: a dead address must not eat the others' time.
@@ -220,6 +240,7 @@ mod tests {
             node: "n1".parse().unwrap(),
             token_file: None,
             budget: Duration::from_secs(5),
+            end: None,
             marker: Marker::of(state),
             patience: Patience::Heed,
         }
@@ -251,6 +272,26 @@ mod tests {
         assert!(matches!(release(&service), Heard::Done(())));
         assert!(service.marker.said().is_none(), "a success clears the marker");
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_cut_short_keeps_nobody_else_from_asking() {
+        let directory = tempfile::tempdir().unwrap();
+        // Connections are taken and nothing is ever answered.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut service = service(directory.path(), &[&format!("http://{}", listener.local_addr().unwrap())]);
+        for end in [Instant::now(), Instant::now() + Duration::from_millis(20)] {
+            let begin = Instant::now();
+            assert!(matches!(release(&service.clone().until(end)), Heard::Unreachable { .. }));
+            assert!(begin.elapsed() < service.budget / 2, "not within what was left");
+            assert!(service.marker.said().is_none());
+        }
+        service.budget = Duration::from_millis(20);
+        assert!(matches!(
+            release(&service.clone().until(Instant::now() + Duration::from_secs(60))),
+            Heard::Unreachable { .. }
+        ));
+        assert!(service.marker.said().is_some(), "that was all the time that a call has");
     }
 
     #[test]

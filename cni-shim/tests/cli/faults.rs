@@ -1,6 +1,6 @@
 //! Killed at any step of ADD or DEL: what the runtime does next, a DEL, leaves nothing.
 
-use crate::node::{Namespace, Node};
+use crate::node::{Namespace, Node, until};
 use serde_json::json;
 
 /// The verb was killed at the point, and printed nothing.
@@ -73,4 +73,42 @@ fn a_del_that_was_killed_and_never_came_again_is_told_by_the_next_sync() {
     node.add("c", &pod).done();
     killed(&node, "del-after-released", "DEL", "c", &pod);
     gone(&node, "del-after-released", &pod);
+}
+
+#[test]
+fn an_add_that_cannot_write_down_its_end_leaves_no_pod_behind() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    let remount = |directory: &str, how: &str| {
+        let path = node.directory.path().join(directory);
+        let path = path.display();
+        node.namespace.sh(&format!("mount --bind {path} {path}; mount -o remount,bind,{how} {path}"));
+    };
+    let pod = node.pod();
+
+    // dataDir takes no writes: that the claim is stale cannot be kept.
+    remount("data", "ro");
+    node.service.state().refuse("PUT", 409, "stale-claim");
+    node.add("c", &pod).failed(103);
+    assert_eq!(node.host_ends(), 0);
+    pod.sh("! ip link show eth0 2>/dev/null");
+    remount("data", "rw");
+
+    // stateDir takes none between the service's answer and the end of the ADD.
+    let (gate, reached) = (node.directory.path().join("gate"), node.directory.path().join("gate.reached"));
+    std::fs::write(&gate, "").unwrap();
+    std::thread::scope(|scope| {
+        let point = format!("add-after-put:{}", gate.display());
+        let (node, pod) = (&node, &pod);
+        let add = scope.spawn(move || node.run_until(&point, "ADD", "d", &pod.path(), &node.conf));
+        until("the ADD waits", || reached.exists());
+        remount("state", "ro");
+        std::fs::remove_file(&gate).unwrap();
+        add.join().unwrap().failed(103);
+    });
+    assert_eq!(node.host_ends(), 0);
+    pod.sh("! ip link show eth0 2>/dev/null");
+    remount("state", "rw");
+    node.del("d", &pod.path()).done();
+    gone(&node, "stateDir is full", &pod);
 }

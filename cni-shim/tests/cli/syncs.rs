@@ -166,3 +166,28 @@ fn a_reboot_is_a_new_beginning_under_the_next_number() {
     let state = node.service.state();
     assert_eq!(state.requests.last().unwrap().number("boot"), 2);
 }
+
+#[test]
+fn a_sync_that_finds_no_agreement_says_so() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    // In part: whatever is not mentioned is not agreed on.
+    {
+        let mut state = node.service.state();
+        let answer = json!({"items": [], "node": state.node});
+        state.script("PUT", 200, &answer);
+    }
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("in part"), "{printed:?}");
+    // Given away again and again, however new the entry is.
+    let item = json!({"network": "pods", "containerId": "c", "ifName": "eth0", "address": "10.240.1.0", "result": "released"});
+    for _ in 0..6 {
+        let mut state = node.service.state();
+        let answer = json!({"items": [item], "node": state.node});
+        state.script("PUT", 200, &answer);
+    }
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("do not agree"), "{printed:?}");
+    assert_eq!(node.by_hand("sync").done()["live"], 1);
+}
