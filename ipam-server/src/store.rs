@@ -18,6 +18,8 @@ mod pools;
 mod reservations;
 #[cfg(test)]
 mod statements;
+#[cfg(test)]
+mod statements;
 mod subnets;
 mod sync;
 mod tiling;

@@ -106,6 +106,13 @@ CREATE TABLE node (
 );
 CREATE INDEX node_by_pool ON node (pool);
 
+-- VMs that a node was before another took their place: a late word of one must not end its successor.
+CREATE TABLE replaced (
+    node BIGINT NOT NULL REFERENCES node (id) ON DELETE CASCADE,
+    uid  TEXT   NOT NULL,
+    PRIMARY KEY (node, uid)
+);
+
 -- A node's addresses, planned (node null) or claimed.
 CREATE TABLE block (
     id      INTEGER PRIMARY KEY,
@@ -143,9 +150,12 @@ CREATE TABLE extent (
 );
 CREATE UNIQUE INDEX extent_end ON extent (subnet) WHERE kind = 'end';
 CREATE INDEX extent_free ON extent (subnet, first, next) WHERE kind = 'free';
-CREATE INDEX extent_by_block ON extent (block) WHERE block IS NOT NULL;
+-- By size: the smallest and the largest hole.
+CREATE INDEX extent_free_by_size ON extent (subnet, (next - first), first) WHERE kind = 'free';
+-- With all columns of the foreign keys: a deleted block must not be looked for in its whole subnet.
+CREATE INDEX extent_by_block ON extent (block, subnet) WHERE block IS NOT NULL;
 CREATE INDEX extent_by_node ON extent (node) WHERE node IS NOT NULL;
-CREATE INDEX extent_by_reservation ON extent (reservation) WHERE reservation IS NOT NULL;
+CREATE INDEX extent_by_reservation ON extent (reservation, subnet) WHERE reservation IS NOT NULL;
 
 -- The ledger: one row for every address that was ever held, with the newest word on it.
 -- While it is held it hangs on its node's block and on the extent around it, so neither can go.
@@ -178,10 +188,12 @@ CREATE TABLE allocation (
     FOREIGN KEY (subnet, extent_first, extent_next, block) REFERENCES extent (subnet, first, next, block)
 );
 CREATE UNIQUE INDEX allocation_attachment ON allocation (node, network, container_id, if_name) WHERE node IS NOT NULL;
-CREATE INDEX allocation_by_block ON allocation (block) WHERE block IS NOT NULL;
+CREATE INDEX allocation_by_block ON allocation (block, node) WHERE block IS NOT NULL;
 CREATE INDEX allocation_by_extent ON allocation (subnet, extent_first, extent_next, block) WHERE block IS NOT NULL;
-CREATE INDEX allocation_by_node_name ON allocation (node_name);
+-- Lists are in the order of addresses.
+CREATE INDEX allocation_by_node_name ON allocation (node_name, subnet, at_offset);
 CREATE INDEX allocation_by_pod ON allocation (pod_namespace, pod_name) WHERE state = 'held';
+CREATE INDEX allocation_by_pod_name ON allocation (pod_name) WHERE state = 'held';
 
 -- Strangers that answered for an address of a block.
 CREATE TABLE conflict (

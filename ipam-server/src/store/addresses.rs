@@ -19,6 +19,9 @@ const OWNER6: &str = "SELECT name FROM node WHERE subnet = $1 AND own6 = $2";
 const CLAIMANT: &str = "SELECT n.name FROM block AS b JOIN node AS n ON n.id = b.node WHERE b.id = $1";
 const LEDGER: &str = "SELECT * FROM allocation WHERE subnet = $1 AND at_offset = $2";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[OWNER4, OWNER6, CLAIMANT, LEDGER];
+
 impl Store {
     /// Who has an address.
     pub async fn address(&self, address: IpAddr) -> Result<AddressInfo> {

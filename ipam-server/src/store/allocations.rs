@@ -8,6 +8,8 @@ mod tests;
 
 pub(super) use decide::refused;
 pub use listing::AllocationFilter;
+#[cfg(test)]
+pub(super) use listing::STATEMENTS;
 
 use super::{
     Page, Result, Store, StoreError, Written,

@@ -23,6 +23,11 @@ const DELETING: &str =
 
 const LONGEST_UID: usize = 256;
 
+#[cfg(test)]
+pub(super) fn statements() -> Vec<&'static str> {
+    [&[DELETING][..], claim::STATEMENTS, leave::STATEMENTS, own::STATEMENTS, row::STATEMENTS].concat()
+}
+
 /// Which nodes a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeFilter {

@@ -35,6 +35,12 @@ const BLOCKS: &str = "SELECT b.subnet, e.first, e.next FROM block AS b JOIN exte
 const DELETE_BLOCKS: &str = "DELETE FROM block WHERE pool = $1";
 const DELETE: &str = "DELETE FROM pool WHERE id = $1";
 
+#[cfg(test)]
+pub(super) fn statements() -> Vec<&'static str> {
+    let own = [SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE];
+    [&own[..], supply::STATEMENTS, apply::STATEMENTS].concat()
+}
+
 impl Store {
     /// Makes a pool and reserves all its blocks, or changes it and its plan; all at once or not at all.
     pub async fn put_pool(

@@ -36,6 +36,9 @@ const DELETE: &str = "DELETE FROM reservation WHERE id = $1";
 
 const LONGEST_REASON: usize = 256;
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[NODES_INSIDE, DELETE];
+
 #[derive(Debug, sqlx::FromRow)]
 struct ReservationRow {
     id: i64,

@@ -69,13 +69,14 @@ pub(super) fn extent(first: i64, next: i64) -> Result<Extent> {
 const START: &str = "INSERT INTO extent (subnet, first, next, kind)
     VALUES ($1, 0, $2, 'free'), ($1, $2, NULL, 'end')";
 
-// json_each is SQLite's; PostgreSQL takes `unnest` for it.
+// json_each is SQLite's; PostgreSQL takes `unnest` for it. The windows lead (CROSS JOIN keeps the order):
+// each reads its own tiles by the index, however many the subnet has.
 const AROUND: &str = "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.node, e.block
-    FROM json_each($2) AS w JOIN extent AS e
+    FROM json_each($2) AS w CROSS JOIN extent AS e
       ON e.subnet = $1
      AND e.first >= COALESCE(
          (SELECT MAX(l.first) FROM extent AS l WHERE l.subnet = $1 AND l.first < (w.value ->> 0)), 0)
-     AND e.first <= (SELECT MAX(r.first) FROM extent AS r WHERE r.subnet = $1 AND r.first <= (w.value ->> 1))
+     AND e.first <= (w.value ->> 1)
     WHERE e.kind <> 'end'
     ORDER BY e.first";
 
@@ -95,6 +96,10 @@ const DELETE: &str = "DELETE FROM extent WHERE subnet = $1 AND first IN (SELECT 
 const INSERT: &str = "INSERT INTO extent (subnet, first, next, kind, reservation, node, block)
     SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
     FROM json_each($2)";
+
+/// What is asked of extents where many may be.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[AROUND, INSIDE, FREE, OF_BLOCK, DELETE, INSERT];
 
 /// Makes the chain of a new subnet: free from end to end.
 pub(super) async fn start(tx: &mut Tx, subnet: i64, length: u64) -> Result<()> {

@@ -108,6 +108,9 @@ SET state = changed.value ->> 1, machine = changed.value ->> 2, boot_id = change
 FROM json_each($1) AS changed
 WHERE node.id = changed.value ->> 0";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[HOLDERS, EXTENTS, SAVE_HOLDERS];
+
 pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
     let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![json!(names).to_string()]).await?;
     let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();

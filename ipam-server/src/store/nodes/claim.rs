@@ -24,6 +24,9 @@ const UNCLAIMED: &str =
     "SELECT id FROM block WHERE pool = $1 AND subnet = $2 AND node IS NULL ORDER BY id LIMIT 1";
 const CLAIM: &str = "UPDATE block SET node = $2 WHERE id = $1 AND node IS NULL";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[INSERT, UNCLAIMED, CLAIM];
+
 /// A number no claim has had.
 pub(super) async fn next_claim(tx: &mut Tx) -> Result<i64> {
     let (claim,): (i64,) = tx.fetch_one(NEXT_CLAIM, args![]).await?;

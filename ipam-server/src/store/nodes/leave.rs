@@ -23,6 +23,10 @@ const OTHER_AT: &str =
 const UNCLAIM: &str = "UPDATE block SET node = NULL WHERE id = $1";
 const DELETE_NODE: &str = "DELETE FROM node WHERE id = $1";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[RELEASE, FORGET_CONFLICTS, OWN_EXTENTS, OTHER_AT, UNCLAIM, DELETE_NODE];
+
 /// Ends a node: what it held is released, its own addresses are free, its block
 /// goes back to the pool's plan or, where the pool has too many, becomes free.
 pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) -> Result<()> {

@@ -59,6 +59,9 @@ const RESTING: &str = "SELECT b.node, a.at_offset, a.since
     WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
     ORDER BY a.at_offset";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[BY_NAME, BY_ID, RANGES, RESTING];
+
 /// A node with what its answer needs of its pool, subnet and block.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct NodeRow {

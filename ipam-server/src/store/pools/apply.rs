@@ -24,6 +24,9 @@ const INSERT_BLOCKS: &str =
 const DELETE_BLOCKS: &str =
     "DELETE FROM block WHERE id IN (SELECT value FROM json_each($1)) AND node IS NULL";
 
+#[cfg(test)]
+pub(in crate::store) const STATEMENTS: &[&str] = &[INSERT_BLOCKS, DELETE_BLOCKS];
+
 /// What a pool takes and gives back, with the row ids behind it.
 #[derive(Debug)]
 pub(in crate::store) struct Draft {

@@ -30,6 +30,9 @@ const UNCLAIMED: &str = "SELECT b.id, e.first, e.next
     WHERE b.pool = $1 AND b.subnet = $2 AND b.node IS NULL
     ORDER BY b.id, e.first";
 
+#[cfg(test)]
+pub(in crate::store) const STATEMENTS: &[&str] = &[FOR_NODES, FOR_NODES_USED, PROMISED, COUNTS, UNCLAIMED];
+
 /// What a subnet has to give.
 pub(in crate::store) async fn supply(tx: &mut Tx, subnet: &SubnetRow) -> Result<SubnetSupply> {
     let id = subnet.id;
