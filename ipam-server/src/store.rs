@@ -18,8 +18,6 @@ mod pools;
 mod reservations;
 #[cfg(test)]
 mod statements;
-#[cfg(test)]
-mod statements;
 mod subnets;
 mod sync;
 mod tiling;

@@ -93,12 +93,6 @@ pub(super) fn statements() -> Vec<&'static str> {
     [&own[..], holder::STATEMENTS].concat()
 }
 
-#[cfg(test)]
-pub(super) fn statements() -> Vec<&'static str> {
-    let own = [ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, SAVE_ROWS];
-    [&own[..], holder::STATEMENTS].concat()
-}
-
 impl Book {
     /// Loads nodes with their blocks.
     pub(super) async fn load_holders(&mut self, tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<()> {

@@ -86,10 +86,6 @@ const LINES: &str = "SELECT id, cidr4, cidr6 FROM subnet";
 pub(in crate::store) const STATEMENTS: &[&str] =
     &[LIST_BY_NODE, LIST_BY_POD, LIST_BY_NAMESPACE, LIST_AT, LAST_OF_ATTACHMENT];
 
-#[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] =
-    &[LIST_BY_NODE, LIST_BY_POD, LIST_BY_NAMESPACE, LIST_AT, LAST_OF_ATTACHMENT];
-
 pub(super) async fn of_attachment(
     tx: &mut Tx,
     node: &NodeName,
