@@ -14,5 +14,6 @@ mod sync;
 pub use add::{Added, add};
 pub use check::check;
 pub use del::del;
+pub(crate) use failure::retriable;
 pub use node::NodeContext;
 pub use sync::{Outcome, Summary, sync};

@@ -8,12 +8,12 @@ use crate::{
     cni::netconf::{LogLevel, NodeConf},
     log,
     service::{Patience, Service},
-    wiring::Host,
+    wiring::{Host, announce, uplink},
 };
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use settings::Settings;
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, net::IpAddr, process::ExitCode, time::Duration};
 
 /// The CNI plugin of the VNet's address service. A container runtime starts it
 /// with `CNI_COMMAND` in the environment; the commands here are for people.
@@ -33,6 +33,15 @@ enum Command {
     Sync(Settings),
     /// Show this node's claim and its attachments, from its own files alone.
     Status(Settings),
+    /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
+    #[command(hide = true)]
+    Announce {
+        /// The interface to the VNet
+        #[arg(long, value_name = "INTERFACE")]
+        uplink: String,
+        /// The addresses
+        addresses: Vec<IpAddr>,
+    },
 }
 
 /// How output looks.
@@ -68,6 +77,7 @@ pub fn run() -> ExitCode {
     log::open(None, LogLevel::Warn, "cni-shim");
     let done = match command {
         Command::Sync(settings) => sync(&settings),
+        Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
     match done {
@@ -120,6 +130,12 @@ fn sync(settings: &Settings) -> Result<(), String> {
         return Err(format!("the service refuses {refused} entries"));
     }
     Ok(())
+}
+
+fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
+    let uplink = Host::open().and_then(|mut host| uplink::find(&mut host, Some(uplink)));
+    let warnings = announce::announce(&uplink.map_err(|error| error.to_string())?, addresses);
+    if warnings.is_empty() { Ok(()) } else { Err(warnings.join("; ")) }
 }
 
 /// What both commands know of the node.

@@ -10,15 +10,17 @@ pub(crate) mod claim;
 pub(crate) mod entry;
 pub(crate) mod error;
 pub mod files;
+pub(crate) mod machine;
 pub mod pick;
 pub mod rebuild;
 pub(crate) mod store;
 
 pub use attachment_lock::AttachmentLock;
 pub use boot::Uptime;
-pub use claim::{ClaimFile, Standing};
+pub use claim::{ClaimFile, Forgotten, Standing};
 pub use entry::{Conflict, Entry};
 pub use error::JournalError;
+pub use machine::Machine;
 pub use pick::{Past, Pick};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};

@@ -9,23 +9,38 @@ use serde_json::Value;
 use std::{
     io::{Read, Write},
     process::ExitCode,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The version of the configuration, for error objects, once it is known.
 static VERSION: OnceLock<SpecVersion> = OnceLock::new();
 
+/// Whether the one object that a runtime reads is out.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
 /// Runs the verb of `CNI_COMMAND`.
 #[must_use]
 pub fn run(command: &str) -> ExitCode {
-    panic_as_error_object();
+    panic_as_error_object(command);
     match verb(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error(&error);
-            print(&error.to_json(VERSION.get().copied()));
+            fail(command, error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints the error object, unless something has been printed: a runtime reads one.
+fn fail(command: &str, error: CniError) {
+    // Wherever it comes from: what reads like "nothing was there" ends the runtime's tries.
+    let error = if command == "DEL" { attach::retriable(error) } else { error };
+    log::error(&error);
+    if !PRINTED.load(Ordering::SeqCst) {
+        print(&error.to_json(VERSION.get().copied()));
     }
 }
 
@@ -44,8 +59,7 @@ fn verb(command: &str) -> Result<(), CniError> {
         Verb::Add => {
             let added = attach::add(&invocation, &conf)?;
             print(&added.result.to_json(conf.version));
-            // The runtime goes on as soon as it has read the result and this process has
-            // ended: what is left is for the segment, and takes no time to speak of.
+            // The runtime waits for this process to end, so another one tells the segment.
             added.announce();
             Ok(())
         }
@@ -65,6 +79,7 @@ fn standard_input() -> Result<Vec<u8>, CniError> {
 }
 
 fn print(value: &Value) {
+    PRINTED.store(true, Ordering::SeqCst);
     let mut out = std::io::stdout().lock();
     // A runtime that hung up does not read an error about it either.
     let _ = writeln!(out, "{value}").and_then(|()| out.flush());
@@ -72,12 +87,12 @@ fn print(value: &Value) {
 
 /// A defect still ends with an error object: the runtime shows nothing else. What
 /// is half done by then is DEL's to take away.
-fn panic_as_error_object() {
-    std::panic::set_hook(Box::new(|panic| {
+fn panic_as_error_object(command: &str) {
+    let command = command.to_owned();
+    std::panic::set_hook(Box::new(move |panic| {
         let error = CniError::new(Code::Internal, "cni-shim has a defect; please report it")
             .details(panic.to_string());
-        log::error(&error);
-        print(&error.to_json(VERSION.get().copied()));
+        fail(&command, error);
         std::process::exit(1);
     }));
 }

@@ -40,11 +40,11 @@ pub struct Added {
 }
 
 impl Added {
-    /// Tells the segment where the addresses are now. The pod works without;
-    /// do it once the result is printed.
+    /// Has another process tell the segment where the addresses are now. The pod works
+    /// without; do it once the result is printed.
     pub fn announce(&self) {
-        for warning in wiring::announce::announce(&self.uplink, &self.addresses) {
-            log::warn(warning);
+        if let Err(error) = wiring::announce::detached(&self.uplink, &self.addresses) {
+            log::warn(format_args!("nobody announces {:?}: {error}", self.addresses));
         }
     }
 }
@@ -56,6 +56,13 @@ impl Added {
 /// In the specification's codes and our own.
 pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     refuse_wishes(invocation, conf)?;
+    if let Some(server) = conf.node.servers.iter().find(|server| server.to_string().starts_with("https:")) {
+        // Every call would look like an outage.
+        return Err(CniError::new(Code::InvalidConfig, "server in the network configuration is not valid")
+            .details(format!(
+                "{server}: TLS is not built in: use http://IP:PORT or unix:///path/of/socket"
+            )));
+    }
     let netns = invocation.netns.as_deref().ok_or_else(|| {
         CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
     })?;
@@ -67,6 +74,15 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         container_id: invocation.container_id.clone(),
         if_name: invocation.if_name.clone(),
     };
+    if !HostEnd::is_told_by_alias(&attachment) {
+        return Err(CniError::new(
+            Code::Environment,
+            format!("network, CNI_CONTAINERID and CNI_IFNAME together are too long: {attachment}"),
+        )
+        .details(
+            "the host end's alias holds 255 bytes with the slashes between them; shorten the network's name",
+        ));
+    }
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     refuse_second(&context.live(&attachment)?)?;
@@ -251,6 +267,7 @@ impl Add<'_> {
             .ok_or_else(|| CniError::new(Code::Internal, "an offset of the block has no address"))?;
         entry.pod.clone_from(&self.invocation.args.pod);
         entry.netns = Some(self.netns.to_owned());
+        entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
         let behind = entries.iter().any(|entry| self.context.is_overdue(entry, now));
         Ok(Picked { claim: *claim, entry, behind })

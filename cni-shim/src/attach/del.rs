@@ -1,10 +1,10 @@
 //! DEL: the interface goes first, then the address, then the service hears of it.
 
-use super::{NodeContext, failure, sync::catch_up};
+use super::{NodeContext, sync::catch_up};
 use crate::{
     cni::{CniError, Invocation, NetConf},
     fault::{self, Point},
-    journal::{AttachmentLock, ClaimFile, Entry, Readiness, Standing, Uptime},
+    journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
     service::{Heard, Patience, Service},
     wiring::{
@@ -24,10 +24,6 @@ use std::{net::IpAddr, time::Instant};
 /// Where something is left to do and another try may do it; never for the
 /// service's sake.
 pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
-    detach(invocation, conf).map_err(failure::retriable)
-}
-
-fn detach(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     let attachment = Attachment {
         network: conf.network.clone(),
         container_id: invocation.container_id.clone(),
@@ -38,21 +34,35 @@ fn detach(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         Pod::open(path).map_err(|error| log::debug(format_args!("CNI_NETNS is left alone: {error}"))).ok()
     });
     let mut host = Host::open()?;
-    let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
+    // What is here belongs to the claim's node, whatever the host is called by now.
+    let mut node = conf.node.clone();
+    if let Ok(Some(claim)) = Journal::at(&node.state_dir, &node.data_dir).claim() {
+        node.name = claim.node.name;
+    }
+    let context = NodeContext::open(&node, conf.uplink.as_deref(), &mut host)?;
     let lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
-    let claim = claim(&context)?;
-
-    let entries = context.live(&attachment)?;
+    // Whatever is wrong with the journal, the interface goes: what is wrong is told at the end.
+    let (claim, mut trouble) = match claim(&context) {
+        Ok(claim) => (claim, None),
+        Err(error) => (None, Some(error)),
+    };
+    let (mut entries, unread) = context.journal.readable()?;
+    entries.retain(|entry| entry.is_live() && entry.is_of(&attachment));
+    trouble = trouble.or(unread.map(CniError::from));
     for entry in &entries {
         let change = |entry: &mut Entry| entry.releasing(Uptime::now());
-        context.journal.lock()?.change(entry.address, &attachment, change)?;
+        let changed =
+            context.journal.lock().and_then(|mut locked| locked.change(entry.address, &attachment, change));
+        trouble = trouble.or(changed.err().map(CniError::from));
     }
     fault::at(Point::DelAfterReleasing);
 
     let addresses: Vec<IpAddr> = entries.iter().flat_map(|entry| entry.addresses.clone()).collect();
-    let unwiring =
-        Unwiring { attachment: &attachment, addresses: &addresses, uplink: conf.uplink.as_deref() };
-    for removed in transparent::unwire(&mut host, pod.as_mut(), &unwiring)? {
+    // Where it was wired, not where the configuration would wire it now.
+    let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(conf.uplink.as_deref());
+    let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink };
+    let removed = transparent::unwire(&mut host, pod.as_mut(), &unwiring)?;
+    for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));
     }
     fault::at(Point::DelAfterUnwire);
@@ -65,8 +75,15 @@ fn detach(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     }
     fault::at(Point::DelAfterReleased);
 
+    if let Some(error) = trouble {
+        // An address that was held by what is gone now may stand in what cannot be read.
+        if entries.is_empty() && !removed.is_empty() {
+            return Err(error);
+        }
+        log::warn(format_args!("{attachment} is gone, but the journal is not in order: {error}"));
+    }
     if let Some(claim) = claim {
-        tell_all(&context, conf, &claim, &attachment)?;
+        tell_all(&context, &claim, &attachment)?;
     }
     lock.discard();
     Ok(())
@@ -86,20 +103,16 @@ fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
 }
 
 /// Tells the service of every address that this attachment gave back and that it has not acknowledged.
-fn tell_all(
-    context: &NodeContext<'_>,
-    conf: &NetConf,
-    claim: &ClaimFile,
-    attachment: &Attachment,
-) -> Result<(), CniError> {
+fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachment) -> Result<(), CniError> {
     if matches!(claim.standing, Standing::Stale { .. }) {
         return Ok(());
     }
-    let service = Service::of(&conf.node, Patience::Heed);
-    let end = Instant::now() + conf.node.timeout;
+    let service = Service::of(context.conf, Patience::Heed);
+    let end = Instant::now() + context.conf.timeout;
     let (ours, others): (Vec<Entry>, Vec<Entry>) = context
         .journal
-        .entries()?
+        .readable()?
+        .0
         .into_iter()
         .filter(Entry::is_due)
         .partition(|entry| !entry.is_live() && entry.is_of(attachment));

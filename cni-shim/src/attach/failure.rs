@@ -47,7 +47,7 @@ pub(super) fn refused(problem: &Problem) -> CniError {
 
 /// An error of DEL in words that no runtime takes for "nothing was left to do":
 /// go-cni counts a text with one of these as success and does not try again.
-pub(super) fn retriable(mut error: CniError) -> CniError {
+pub(crate) fn retriable(mut error: CniError) -> CniError {
     for text in [&mut error.msg, &mut error.details] {
         for taken in ["not found", "no such file or directory"] {
             while let Some(at) = text.to_ascii_lowercase().find(taken) {

@@ -3,13 +3,14 @@
 use super::sync::{self, Outcome};
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
-    journal::{self, ClaimFile, Entry, Found, Journal, Readiness, Standing, Uptime, boot},
+    journal::{self, ClaimFile, Entry, Found, Journal, Machine, Readiness, Standing, Uptime, boot},
     log,
     service::{Heard, Service},
     wiring::{
         Host, Uplink, WiringError,
         host::{Masquerade, Preparation},
-        survey, uplink,
+        survey::{Survey, survey},
+        uplink,
     },
 };
 use ipam_api::{
@@ -17,8 +18,7 @@ use ipam_api::{
     wire::{Allocator, Node, NodeStamp, Seq},
 };
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use sha2::{Digest, Sha256};
-use std::{net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 /// This node, as one process of the plugin sees it.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ pub struct NodeContext<'a> {
     pub uplink_name: Option<&'a str>,
     /// The uplink, if there is one.
     pub uplink: Option<Uplink>,
-    /// Tells this machine from another that has its name, and its disk.
-    pub machine: Option<String>,
+    /// This machine, as this configuration's uplink shows it: for a claim that is not taken up
+    /// yet. `None` while it cannot be told.
+    pub machine: Option<Machine>,
+    uuid: Option<String>,
     /// Its journal.
     pub journal: Journal,
     /// The kernel's boot id.
@@ -44,10 +46,15 @@ impl<'a> NodeContext<'a> {
     /// Code 103 if there is no boot id.
     pub fn open(conf: &'a NodeConf, uplink_name: Option<&'a str>, host: &mut Host) -> Result<Self, CniError> {
         let uplink = uplink::find(host, uplink_name).ok();
+        let uuid = product_uuid();
+        let mac = uplink.as_ref().and_then(|uplink| uplink.mac);
         Ok(Self {
             journal: Journal::at(&conf.state_dir, &conf.data_dir),
             boot_id: boot::boot_id(&conf.boot_id_file)?,
-            machine: uplink.as_ref().and_then(machine),
+            machine: mac
+                .zip(uuid.as_ref().ok())
+                .map(|(mac, uuid)| Machine::of(mac.to_string(), uuid.clone())),
+            uuid: uuid.ok().flatten(),
             conf,
             uplink_name,
             uplink,
@@ -56,7 +63,18 @@ impl<'a> NodeContext<'a> {
 
     /// The header of a request about `seq`.
     pub(super) fn stamp(&self, claim: &ClaimFile, seq: Seq) -> NodeStamp {
-        claim.stamp(seq, self.machine.as_deref())
+        claim.stamp(seq, self.known_as(claim.machine.as_ref()).map(|machine| machine.hash.as_str()))
+    }
+
+    /// What the service is to know this machine by: what it was told when the claim was taken
+    /// up, unless that was on another machine.
+    fn known_as<'m>(&'m self, kept: Option<&'m Machine>) -> Option<&'m Machine> {
+        let has_mac = |mac: &str| {
+            let asked = Host::open().and_then(|mut host| uplink::any_has_mac(&mut host, mac));
+            // What cannot be told speaks for the same.
+            asked.unwrap_or(true)
+        };
+        kept.filter(|kept| !kept.is_not(self.uuid.as_deref(), has_mac)).or(self.machine.as_ref())
     }
 
     /// What stands in the way of using the journal.
@@ -138,27 +156,19 @@ impl<'a> NodeContext<'a> {
         }
         // The host is asked before the lock is taken. A name registered anew may mean
         // another VM: this one takes a claim only if it has the node's address.
-        let mut lives = false;
-        match self.survey(&host_prefixes(&node.addresses)) {
-            Ok(seen) => {
-                lives = !seen.ends.is_empty();
-                if !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own)) {
-                    let own: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
-                    return Err(CniError::new(
-                        Code::StaleClaim,
-                        format!(
-                            "node {} is registered with {}, which this host does not have",
-                            node.name,
-                            own.join(" and ")
-                        ),
-                    )
-                    .details("register the node with the address it has, or give the host that address"));
-                }
-            }
-            // Without an uplink no pod is wired here: there is nothing to find, and ADD will say so.
-            Err(WiringError::NoUplink { .. }) => {}
-            Err(error) => return Err(self.unread(&error)),
+        let seen = self.survey(&host_prefixes(&node.addresses)).map_err(|error| self.unread(&error))?;
+        if is_elsewhere(&node, &seen) {
+            return Err(CniError::new(
+                Code::StaleClaim,
+                format!(
+                    "node {} is registered with {}, which this host does not have",
+                    node.name,
+                    own(&node)
+                ),
+            )
+            .details("register the node with the address it has, or give the host that address"));
         }
+        let lives = !seen.ends.is_empty();
         let now = Uptime::now();
         let mut locked = self.journal.lock()?;
         let before = locked.claim()?;
@@ -174,6 +184,8 @@ impl<'a> NodeContext<'a> {
         // Without claim.json nobody here knows of a journal of this boot; the service or the host may.
         claim.journal |= before.is_none() && (heard_of_this_boot || lives);
         claim.adopted_at = locked.draw()?;
+        claim.described_as_of = claim.adopted_at;
+        claim.machine = self.known_as(claim.machine.as_ref()).cloned();
         locked.save_claim(&claim)?;
         log::info(format_args!(
             "claim {} of node {}, boot {}",
@@ -184,10 +196,20 @@ impl<'a> NodeContext<'a> {
 
     /// Puts a lost journal together again from the host; how many entries it has then.
     pub(super) fn rebuild(&self) -> Result<usize, CniError> {
-        let seen = match self.survey(&[]) {
-            Ok(seen) => seen,
-            Err(error) => return Err(self.unread(&error)),
-        };
+        let Some(claim) = self.journal.claim()? else { return Ok(0) };
+        let own_addresses = host_prefixes(&claim.node.addresses);
+        let seen = self.survey(&own_addresses).map_err(|error| self.unread(&error))?;
+        // Run in another network namespace, all would seem gone.
+        if is_elsewhere(&claim.node, &seen) {
+            return Err(CniError::new(
+                Code::TryAgain,
+                "the journal is not there, and this is not the network it was about",
+            )
+            .details(format!(
+                "{} is not here: run this in the host's own network namespace, or give the host its address",
+                own(&claim.node)
+            )));
+        }
         let found: Vec<Found> = seen
             .ends
             .into_iter()
@@ -202,11 +224,14 @@ impl<'a> NodeContext<'a> {
         Ok(entries.len())
     }
 
-    /// What the host shows within these prefixes.
-    pub(super) fn survey(&self, within: &[IpNet]) -> Result<survey::Survey, WiringError> {
+    /// What the host shows within these prefixes. Pods live on without an uplink.
+    pub(super) fn survey(&self, within: &[IpNet]) -> Result<Survey, WiringError> {
         let mut host = Host::open()?;
-        let uplink = uplink::find(&mut host, self.uplink_name)?;
-        survey::survey(&mut host, &uplink, within)
+        let uplink = match uplink::find(&mut host, self.uplink_name) {
+            Err(WiringError::NoUplink { .. }) => None,
+            found => Some(found?),
+        };
+        survey(&mut host, uplink.as_ref(), within)
     }
 
     fn unread(&self, error: &WiringError) -> CniError {
@@ -230,12 +255,23 @@ impl<'a> NodeContext<'a> {
     }
 }
 
-/// A hash of the uplink's MAC and the firmware's id of the machine, where it has one.
-fn machine(uplink: &Uplink) -> Option<String> {
-    let mac = uplink.mac?;
-    let uuid = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
-    let digest = Sha256::digest(format!("{mac}/{}", uuid.trim().to_ascii_lowercase()));
-    Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+/// The firmware's id of the machine, `None` where it has none. One that cannot be read is
+/// not known, which is something else.
+fn product_uuid() -> io::Result<Option<String>> {
+    match std::fs::read_to_string("/sys/class/dmi/id/product_uuid") {
+        Ok(text) => Ok(Some(text.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the host has none of the node's own addresses; asked of a survey of these.
+fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
+    !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own))
+}
+
+fn own(node: &Node) -> String {
+    node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// Addresses as prefixes of one.

@@ -1,4 +1,4 @@
-use super::{JournalError, Uptime};
+use super::{JournalError, Machine, Uptime};
 use ipam_api::{
     line::{Extent, Line, Offset},
     wire::{Boot, BootSeq, Node, NodeStamp, NodeState, Seq, Stamp},
@@ -26,6 +26,21 @@ pub enum Standing {
     },
 }
 
+/// The journal knew what rests, and does not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forgotten {
+    /// The latest moment at which an address of which nothing is known may have been given back.
+    pub since: Uptime,
+    /// Drawn then: the answer to a sync listed later knows all that rests.
+    pub at: Seq,
+}
+
+impl Forgotten {
+    /// By a reboot: whatever was given back was so before it.
+    pub(super) const BEFORE_THIS_BOOT: Self = Self { since: Uptime(0), at: Seq(0) };
+}
+
 /// What outlives a reboot (`claim.json`): the block, and which boot this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +56,15 @@ pub struct ClaimFile {
     /// Drawn when the claim was adopted: only a sync listed later takes it up.
     #[serde(default)]
     pub adopted_at: Seq,
+    /// `asOfSeq` of the sync that the description answers.
+    #[serde(default)]
+    pub described_as_of: Seq,
+    /// Until a sync has told what rests: addresses of which nothing is known count as given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten: Option<Forgotten>,
+    /// What the service knows this machine by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
     /// Whether this boot had a journal: then a missing one is lost, not empty.
     pub journal: bool,
     /// Where the journal is.
@@ -62,9 +86,16 @@ impl ClaimFile {
                 same.map_or(heard, |before| heard.max(next(&before.boot)))
             }
         };
+        let forgotten = before.and_then(|before| match before.boot.id == boot_id {
+            true => before.forgotten,
+            false => before.journal.then_some(Forgotten::BEFORE_THIS_BOOT).or(before.forgotten),
+        });
         Self {
             standing: Standing::Planned,
             adopted_at: Seq(0),
+            described_as_of: Seq(0),
+            forgotten,
+            machine: same.and_then(|before| before.machine.clone()),
             node,
             received: now,
             boot: Boot { id: boot_id.to_owned(), seq },
@@ -88,8 +119,13 @@ impl ClaimFile {
                 (_, word @ Standing::Deleting { .. }) => self.standing = word,
                 (Standing::Planned | Standing::Active | Standing::Deleting { .. }, _) => {}
             }
-            self.node = node;
-            self.received = now;
+            // An older one would bring back addresses that the block has lost, or lose new ones.
+            if as_of >= self.described_as_of {
+                self.node = node;
+                self.received = now;
+                self.described_as_of = as_of;
+                self.forgotten = self.forgotten.filter(|forgotten| as_of <= forgotten.at);
+            }
         }
         same
     }
@@ -216,6 +252,20 @@ pub(crate) mod tests {
         assert!(!claim.refresh(node(2, None), Seq(5), Uptime(1)));
         assert_eq!(claim.node.claim, Claim(1));
         assert!(claim.refresh(node(1, None), Seq(5), Uptime(1)));
+    }
+
+    #[test]
+    fn an_older_description_does_not_replace_a_newer_one() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        claim.forgotten = Some(Forgotten { since: Uptime(3), at: Seq(6) });
+        let mut larger = node(1, None);
+        larger.max_pods = serde_json::from_value(json!(9)).unwrap();
+        claim.refresh(larger.clone(), Seq(6), Uptime(1));
+        assert!(claim.forgotten.is_some(), "listed before it was forgotten");
+        claim.refresh(node(1, None), Seq(5), Uptime(2));
+        assert_eq!((claim.node.max_pods, claim.received), (larger.max_pods, Uptime(1)));
+        claim.refresh(node(1, None), Seq(7), Uptime(3));
+        assert_eq!((claim.node.max_pods, claim.forgotten), (node(1, None).max_pods, None));
     }
 
     #[test]

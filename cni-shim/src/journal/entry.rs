@@ -54,6 +54,9 @@ pub struct Entry {
     pub netns: Option<PathBuf>,
     /// The interface on the host that leads to the pod.
     pub host_end: String,
+    /// The interface on which the host answers for the pod; unknown where the journal was rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
     /// All addresses of the offset, IPv4 first: what DEL takes away, whatever has become of the claim.
     pub addresses: Vec<IpAddr>,
     /// Why the service refused what this entry says, if it did; not sent again by itself.
@@ -86,6 +89,7 @@ impl Entry {
             pod: None,
             netns: None,
             host_end,
+            uplink: None,
             addresses,
             refused: None,
             conflict: None,

@@ -37,6 +37,12 @@ pub fn past(
         // The later release counts, and a refusal more than any release.
         *known = (*known).max(what);
     };
+    // The journal of before is gone, and nobody has told what rests: everything may.
+    if let (Some(forgotten), Ok(block)) = (claim.forgotten, claim.block(line)) {
+        for offset in block.iter().flat_map(|extent| extent.first().0..extent.next().0) {
+            note(Offset(offset), Past::Released(forgotten.since));
+        }
+    }
     for (offset, since) in claim.resting(line) {
         note(offset, Past::Released(since));
     }
@@ -113,6 +119,23 @@ mod tests {
         entry.released(Seq(7), Uptime(70_000_000));
         let past = past(&claim, line, &[entry], [], Uptime(80_000_000));
         assert_eq!(past[&Offset(258)], Past::Released(Uptime(70_000_000)));
+    }
+
+    #[test]
+    fn an_address_of_a_forgotten_past_comes_after_one_that_has_rested_longer() {
+        let mut claim = claim();
+        let line = claim.line().unwrap();
+        claim.node.resting.clear();
+        let mut entry = intent("a", "10.240.1.2", 5);
+        entry.released(Seq(7), Uptime(70_000_000));
+        let picked = |claim: &ClaimFile, now| {
+            let past = past(claim, line, std::slice::from_ref(&entry), [], now);
+            pick(&claim.block(line).unwrap(), &past, now).unwrap()
+        };
+        let now = Uptime(100_000_000);
+        assert_eq!(picked(&claim, now), Pick { offset: Offset(256), rested: None });
+        claim.forgotten = Some(crate::journal::Forgotten { since: Uptime(90_000_000), at: Seq(1) });
+        assert_eq!(picked(&claim, now), Pick { offset: Offset(258), rested: Some(Duration::from_secs(30)) });
     }
 
     fn pasts() -> impl Strategy<Value = HashMap<Offset, Past>> {

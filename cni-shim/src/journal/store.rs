@@ -1,5 +1,5 @@
 use super::{
-    ClaimFile, Entry, JournalError, Standing, Uptime,
+    ClaimFile, Entry, Forgotten, JournalError, Standing, Uptime,
     files::{self, Durability},
 };
 use ipam_api::{
@@ -83,13 +83,29 @@ impl Journal {
     /// # Errors
     /// One cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
-        let mut entries = Vec::new();
+        match self.readable()? {
+            (entries, None) => Ok(entries),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// The entries that can be read, by address, and why another cannot, if there is one.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn readable(&self) -> Result<(Vec<Entry>, Option<JournalError>), JournalError> {
+        let (mut entries, mut unread) = (Vec::new(), None);
         for path in files::list(&self.addresses())? {
-            // Gone since the listing: only possible without the lock.
-            entries.extend(files::read::<Entry>(&path)?);
+            // An editor's backup, or a copy, would be a second entry of one address.
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(address) = name.and_then(|name| name.parse::<IpAddr>().ok()) else { continue };
+            match files::read::<Entry>(&path) {
+                Ok(entry) => entries.extend(entry.filter(|entry| entry.address == address)),
+                Err(error) => unread = Some(error),
+            }
         }
         entries.sort_by_key(|entry: &Entry| entry.address);
-        Ok(entries)
+        Ok((entries, unread))
     }
 
     /// Waits for the node's lock. Hold it for file work only, never while
@@ -117,7 +133,7 @@ impl Journal {
         locked.last = match text.trim().parse() {
             Ok(last) => Seq(last),
             // A new lock, or one that somebody emptied: the entries know how far we were.
-            Err(_) => self.entries()?.iter().map(|entry| entry.seq).max().unwrap_or_default(),
+            Err(_) => self.readable()?.0.iter().map(|entry| entry.seq).max().unwrap_or_default(),
         };
         Ok(locked)
     }
@@ -261,7 +277,12 @@ impl Locked<'_> {
         if claim.boot.id != boot_id {
             boot_id.clone_into(&mut claim.boot.id);
             claim.boot.seq.0 += 1;
+            if claim.journal {
+                claim.forgotten = Some(Forgotten::BEFORE_THIS_BOOT);
+            }
             claim.journal = false;
+            // Numbers begin again with each boot.
+            (claim.adopted_at, claim.described_as_of) = (Seq(0), Seq(0));
             // Ages were told in another boot: what rested then rests at least since this one began.
             claim.received = Uptime(0);
             self.save_claim(&claim)?;
@@ -292,6 +313,8 @@ impl Locked<'_> {
         for entry in entries {
             self.create(entry)?;
         }
+        claim.forgotten = Some(Forgotten { since: Uptime::now(), at: self.draw()? });
+        self.save_claim(claim)?;
         // The header last: until it is there the journal counts as lost.
         self.write_header(claim)?;
         self.mark(claim)

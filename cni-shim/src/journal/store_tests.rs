@@ -68,6 +68,41 @@ fn a_reboot_gets_the_next_number_and_voids_what_was() {
 }
 
 #[test]
+fn what_was_used_before_counts_as_used_until_a_sync_tells_what_rests() {
+    let there = journal();
+    there.claim(1, "a");
+    assert_eq!(there.ready_claim("a").forgotten, None, "a first journal has forgotten nothing");
+    let claim = there.ready_claim("b");
+    assert_eq!(claim.forgotten, Some(Forgotten { since: Uptime(0), at: Seq(0) }));
+    assert_eq!(claim.adopted_at, Seq(0), "numbers of another boot say nothing");
+    std::fs::remove_dir_all(there.directory.path().join("state")).unwrap();
+    let Readiness::Lost(mut claim) = there.ready("b") else { panic!("lost journal was not seen") };
+    let before = Uptime::now();
+    there.journal.lock().unwrap().rebuilt(&mut claim, &[]).unwrap();
+    let forgotten = there.ready_claim("b").forgotten.unwrap();
+    assert!(forgotten.since >= before && forgotten.at.0 >= before.0, "{forgotten:?}");
+}
+
+#[test]
+fn files_of_others_are_no_entries() {
+    let there = journal();
+    there.claim(1, "a");
+    there.ready_claim("a");
+    let entry = intent("c", "10.240.1.0", 5);
+    there.journal.lock().unwrap().create(&entry).unwrap();
+    let addresses = there.directory.path().join("state/addresses");
+    for copy in ["10.240.1.0~", "10.240.1.1", "notes"] {
+        std::fs::copy(addresses.join("10.240.1.0"), addresses.join(copy)).unwrap();
+    }
+    assert_eq!(there.journal.entries().unwrap(), std::slice::from_ref(&entry));
+    std::fs::write(addresses.join("10.240.1.2"), "{").unwrap();
+    assert!(there.journal.entries().is_err(), "it may be an attachment's");
+    let (entries, unread) = there.journal.readable().unwrap();
+    assert_eq!(entries, [entry]);
+    assert!(unread.unwrap().to_string().contains("10.240.1.2"));
+}
+
+#[test]
 fn a_lost_journal_is_not_an_empty_one() {
     let there = journal();
     there.claim(1, "a");

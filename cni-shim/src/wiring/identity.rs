@@ -27,6 +27,13 @@ pub const PREFIX: &str = "vn";
 const LONGEST_ALIAS: usize = 255;
 
 impl HostEnd {
+    /// Whether the alias of the host end names the whole attachment: without that it cannot
+    /// be found again once its record is lost.
+    #[must_use]
+    pub fn is_told_by_alias(attachment: &Attachment) -> bool {
+        attachment.to_string().len() <= LONGEST_ALIAS
+    }
+
     /// The host end of an attachment. An alias that the kernel could not hold
     /// is cut; the MAC then tells two such attachments apart.
     #[must_use]
@@ -147,6 +154,7 @@ mod tests {
         let long = "x".repeat(200);
         let end = HostEnd::of(&attachment(&long, &long, "eth0"));
         assert_eq!(end.alias.len(), 255);
+        assert!(!HostEnd::is_told_by_alias(&attachment(&long, &long, "eth0")));
         for edge in 180..200 {
             let end = HostEnd::of(&attachment(&long, &"x".repeat(edge - 155), "éééé"));
             assert!(end.alias.len() <= 255, "an interface name may be cut inside a letter");

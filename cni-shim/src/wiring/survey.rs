@@ -37,11 +37,12 @@ pub struct FoundEnd {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Reads interfaces, routes, addresses and the uplink's proxies. `within` are the block's ranges.
+/// Reads interfaces, routes, addresses and, where there is an uplink, its proxies. `within` are the
+/// block's ranges.
 ///
 /// # Errors
 /// When the kernel can't be asked: then nothing is known, and a caller must not take it for "none".
-pub fn survey(host: &mut Host, uplink: &Uplink, within: &[IpNet]) -> Result<Survey, WiringError> {
+pub fn survey(host: &mut Host, uplink: Option<&Uplink>, within: &[IpNet]) -> Result<Survey, WiringError> {
     let mut ends: BTreeMap<u32, FoundEnd> = link::all(&mut host.netlink)?
         .into_iter()
         .filter(|link| link.veth && identity::is_host_end_name(&link.name))
@@ -80,7 +81,11 @@ pub fn survey(host: &mut Host, uplink: &Uplink, within: &[IpNet]) -> Result<Surv
         }
     }
     let ends: Vec<FoundEnd> = ends.into_values().collect();
-    let stale_proxies = neighbour::proxies(&mut host.netlink, uplink.index)?
+    let proxies = match uplink {
+        Some(uplink) => neighbour::proxies(&mut host.netlink, uplink.index)?,
+        None => Vec::new(),
+    };
+    let stale_proxies = proxies
         .into_iter()
         .filter(|address| within.iter().any(|net| net.contains(address)))
         .filter(|address| !ends.iter().any(|end| end.addresses.contains(address)))

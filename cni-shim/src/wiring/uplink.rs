@@ -45,6 +45,15 @@ pub fn find(host: &mut Host, name: Option<&str>) -> Result<Uplink, WiringError> 
     Ok(Uplink { name: link.name, index: link.index, mac: link.mac, mtu: link.mtu, addresses })
 }
 
+/// Whether an interface of the host has this MAC.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn any_has_mac(host: &mut Host, mac: &str) -> Result<bool, WiringError> {
+    let links = link::all(&mut host.netlink)?;
+    Ok(links.iter().any(|link| link.mac.is_some_and(|found| found.to_string() == mac)))
+}
+
 fn default_route(host: &mut Host) -> Result<Option<u32>, WiringError> {
     const MAIN: u32 = 254;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {

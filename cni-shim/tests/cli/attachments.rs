@@ -252,3 +252,74 @@ fn many_at_once_get_each_their_own() {
     }
     assert_eq!(node.host_ends(), 4);
 }
+
+#[test]
+fn a_del_needs_neither_uplink_nor_name_nor_a_journal_in_order() {
+    let node = Node::new();
+    let pods: Vec<_> = (0..3).map(|_| node.pod()).collect();
+    for (n, pod) in pods.iter().enumerate() {
+        node.add(&format!("c{n}"), pod).done();
+    }
+    // The host is called otherwise since.
+    let mut renamed = node.conf.clone();
+    renamed["node"] = "n2".into();
+    assert!(node.run("DEL", "c0", "", &renamed).done().is_null());
+    assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
+    assert!(node.service.state().of("DELETE")[0].target.starts_with("/v1/nodes/n1/"));
+
+    // An entry that cannot be read, of nobody in particular, and the claim likewise.
+    let addresses = node.state_dir().join("addresses");
+    std::fs::copy(addresses.join("10.240.1.2"), addresses.join("10.240.1.2~")).unwrap();
+    std::fs::write(addresses.join("10.240.1.3"), "{").unwrap();
+    assert!(node.del("c1", "").done().is_null());
+    assert_eq!(node.host_ends(), 1);
+    std::fs::remove_file(addresses.join("10.240.1.3")).unwrap();
+    let claim = node.directory.path().join("data/claim.json");
+    let kept = std::fs::read(&claim).unwrap();
+    std::fs::write(&claim, "{").unwrap();
+    assert!(node.del("never", "").done().is_null());
+    std::fs::write(&claim, kept).unwrap();
+
+    // No journal, and no uplink to begin with.
+    std::fs::remove_dir_all(node.state_dir()).unwrap();
+    node.namespace.sh("ip route del default");
+    assert!(node.del("never", "").done().is_null());
+    assert_eq!(node.host_ends(), 1);
+    assert!(node.del("c2", "").done().is_null());
+    assert_eq!(node.host_ends(), 0);
+    assert_eq!(node.entry("10.240.1.2")["state"], "released", "it was rebuilt first");
+}
+
+#[test]
+fn a_del_ends_the_proxies_where_they_were_made() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.namespace.sh("ip link add up1 type veth peer name far1; ip link set far1 up; ip link set up1 up");
+    let mut other = node.conf.clone();
+    other["uplink"] = "up1".into();
+    node.run("ADD", "c", &pod.path(), &other).done();
+    assert!(node.namespace.sh("ip neigh show proxy dev up1").contains("10.240.1.0"));
+    node.del("c", "").done();
+    assert_eq!(node.namespace.sh("ip neigh show proxy; ip -6 neigh show proxy"), "");
+}
+
+#[test]
+fn neither_another_uplink_nor_another_card_is_another_machine() {
+    let node = Node::new();
+    let machine = |node: &Node| {
+        let state = node.service.state();
+        let stamp = &state.requests.last().unwrap().stamp;
+        stamp.split("machine=").nth(1).map(str::to_owned)
+    };
+    node.add("a", &node.pod()).done();
+    let first_seen = machine(&node);
+    assert!(first_seen.is_some());
+    node.namespace.sh("ip link add up1 type veth peer name far1; ip link set far1 up; ip link set up1 up
+         ip link set up0 address 02:00:00:00:00:99");
+    node.add("b", &node.pod()).done();
+    assert_eq!(machine(&node), first_seen);
+    let mut other = node.conf.clone();
+    other["uplink"] = "up1".into();
+    node.run("ADD", "c", &node.pod().path(), &other).done();
+    assert_eq!(machine(&node), first_seen);
+}

@@ -1,6 +1,6 @@
 //! What a runtime sees before anything is wired.
 
-use crate::node::{Namespace, Node, is_empty, shim};
+use crate::node::{Namespace, Node, is_empty, shim, until};
 use serde_json::json;
 
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"pods","type":"cni-shim","server":"unix:///nowhere","node":"n1","stateDir":"/nowhere/s","dataDir":"/nowhere/d"}"#;
@@ -90,4 +90,42 @@ fn a_node_that_never_had_a_pod_says_so() {
     assert!(is_empty(&node.state_dir()), "status only looks");
     let printed = shim(&node.namespace, &[], &["sync", "--node", "n1"], "");
     assert!(printed.status == 1 && printed.stderr.contains("--server"), "{printed:?}");
+}
+
+#[test]
+fn what_would_never_work_is_refused_at_once() {
+    let node = Node::new();
+    let pod = node.pod();
+    let mut conf = node.conf.clone();
+    conf["server"] = "https://10.240.0.5:8420".into();
+    let error = node.run("ADD", "c", &pod.path(), &conf).failed(7);
+    assert!(error["details"].as_str().unwrap().contains("TLS"), "{error}");
+    assert!(node.run("DEL", "c", &pod.path(), &conf).done().is_null());
+    // No alias holds that, so nothing could be rebuilt from it.
+    node.add(&"c".repeat(250), &pod).failed(4);
+    assert_eq!(node.host_ends(), 0);
+}
+
+#[test]
+fn a_del_that_cannot_even_begin_does_not_read_like_one_that_is_done() {
+    let host = Namespace::new(None);
+    let all = [("CNI_CONTAINERID", "c"), ("CNI_IFNAME", "eth0")];
+    let conf = CONF
+        .replace("\"type\"", "\"bootIdFile\":\"/nowhere/id\",\"type\"")
+        .replace("/nowhere/s", "/proc/nowhere");
+    let printed = shim(&host, &verb("DEL", &all), &[], &conf);
+    assert_eq!(printed.status, 1, "{printed:?}");
+    assert!(!printed.stdout.to_lowercase().contains("no such file"), "{printed:?}");
+    assert!(printed.stdout.contains("missing"), "{printed:?}");
+}
+
+#[test]
+fn the_segment_hears_of_a_new_pod() {
+    let node = Node::new();
+    // A neighbour that believes announcements.
+    node.namespace.sh("echo 1 >/proc/sys/net/ipv4/conf/far0/arp_accept");
+    node.add("c", &node.pod()).done();
+    until("far0 knows the pod's address", || {
+        node.namespace.sh("ip neigh show dev far0").contains("10.240.1.0 ")
+    });
 }

@@ -191,3 +191,18 @@ fn a_sync_that_finds_no_agreement_says_so() {
     assert!(printed.status == 1 && printed.stderr.contains("do not agree"), "{printed:?}");
     assert_eq!(node.by_hand("sync").done()["live"], 1);
 }
+
+#[test]
+fn a_journal_is_not_rebuilt_from_another_network() {
+    let node = Node::new();
+    let pod = node.pod();
+    node.add("c", &pod).done();
+    std::fs::remove_dir_all(node.state_dir()).unwrap();
+    let before = node.service.state().requests.len();
+    node.namespace.sh("ip addr flush dev up0; ip route add default dev up0");
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("10.240.0.10"), "{printed:?}");
+    assert_eq!(node.service.state().requests.len(), before, "nobody was told of an empty journal");
+    node.namespace.sh("ip addr add 10.240.0.10/16 dev up0");
+    assert_eq!(node.by_hand("sync").done()["rebuilt"], 1);
+}

@@ -209,9 +209,9 @@ fn the_host_knows_its_pods_by_itself() {
     let found = lab.node.run(|| {
         let mut host = Host::open().unwrap();
         let uplink = uplink::find(&mut host, None).unwrap();
-        let found = survey(&mut host, &uplink, &within).unwrap();
+        let found = survey(&mut host, Some(&uplink), &within).unwrap();
         assert_eq!(remove_proxies(&mut host, &uplink, &found.stale_proxies).unwrap(), found.stale_proxies);
-        assert!(survey(&mut host, &uplink, &within).unwrap().stale_proxies.is_empty());
+        assert!(survey(&mut host, Some(&uplink), &within).unwrap().stale_proxies.is_empty());
         found
     });
     let ends: Vec<_> = found.ends.iter().map(|end| (end.attachment.clone(), end.addresses.clone())).collect();
