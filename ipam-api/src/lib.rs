@@ -3,7 +3,7 @@
 //! Everything here is pure: no clock, no randomness, no I/O (the HTTP client
 //! behind the `client` feature aside).
 //!
-//! * [`names`], [`quantity`], [`line`]: newtypes parsed once at the edge.
+//! * [`names`], [`quantity`], [`mod@line`]: newtypes parsed once at the edge.
 //! * [`planning`]: one pure function answers the dry run and does the real thing.
 //! * [`ledger`]: which of two requests of a node wins.
 //! * [`wire`]: request and answer bodies of the HTTP API.

@@ -186,14 +186,14 @@ impl Line {
         Extent { first: Offset(0), next: Offset(self.length()) }
     }
 
-    /// The platform's own addresses: the first four offsets and, where the IPv4
-    /// CIDR ends on the line, the last (its broadcast address). Short lines have less.
+    /// The platform's own addresses: the first four offsets and, with IPv4, the last
+    /// of the line, wherever its broadcast address is. Short lines have less.
     #[must_use]
     pub fn platform(self) -> Vec<Extent> {
         let length = self.length();
         let first = Extent::new(Offset(0), Offset(length.min(4)));
-        let broadcast = self.v4.is_some_and(|net| 1u64 << (32 - net.prefix_len()) == length);
-        let last = Extent::new(Offset(length - 1), Offset(length)).filter(|_| broadcast && length > 4);
+        let last =
+            Extent::new(Offset(length - 1), Offset(length)).filter(|_| self.v4.is_some() && length > 4);
         first.into_iter().chain(last).collect()
     }
 
@@ -273,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn the_platform_keeps_the_first_four_and_the_broadcast_address() {
+    fn the_platform_keeps_the_first_four_and_with_ipv4_the_last() {
         let sizes = |cidrs: &[&str]| line(cidrs).platform().iter().map(|e| e.to_string()).collect::<Vec<_>>();
         assert_eq!(sizes(&["10.0.0.0/24"]), ["0-3", "255-255"]);
         assert_eq!(sizes(&["10.0.0.0/24", "fd00::/64"]), ["0-3", "255-255"]);
-        assert_eq!(sizes(&["10.0.0.0/16", "fd00::/120"]), ["0-3"]);
+        assert_eq!(sizes(&["10.0.0.0/16", "fd00::/120"]), ["0-3", "255-255"]);
         assert_eq!(sizes(&["fd00::/64"]), ["0-3"]);
         assert_eq!(sizes(&["10.0.0.0/29"]), ["0-3", "7-7"]);
         assert_eq!(sizes(&["10.0.0.0/30"]), ["0-3"]);
