@@ -63,7 +63,7 @@ pub(crate) fn for_node(call: &NodeCall) -> impl Fn(StoreError) -> ApiError {
 
 problems! {
     ListProblems: ANY;
-    ListOfNodeProblems: ANY, NAMED;
+    ListOfNodeProblems: ANY, NAMED, [StaleClaim];
     GetProblems: ANY, NAMED, [StaleClaim];
     PutProblems: ANY, BODY, NAMED, [AddressTaken, StaleClaim, InUse, Exists, Exhausted];
     DeleteProblems: ANY, NAMED, [StaleClaim, AddressTaken];
@@ -85,16 +85,24 @@ pub(crate) async fn list(State(service): State<Service>, Query(query): Query<All
 /// Lists the held allocations of a node by address.
 #[utoipa::path(
     get, path = "/v1/nodes/{node}/allocations", operation_id = "listNodeAllocations", tag = "allocations",
-    params(NodePath, PageQuery),
+    params(NodePath, PageQuery, NodeHeader),
     responses((status = 200, description = "A page of allocations", body = Listing<Allocation>), ListOfNodeProblems)
 )]
 pub(crate) async fn list_of_node(
     State(service): State<Service>,
     Path(path): Path<NodePath>,
     Query(query): Query<PageQuery>,
+    StampHeader(stamp): StampHeader,
 ) -> Answer {
+    let call = NodeCall { node: path.node.clone(), stamp };
     // A list of an unknown node is a missing page, not an empty one.
-    service.store.node(&path.node).await?;
+    let node = service.store.node(&path.node).await.map_err(for_node(&call))?.value;
+    if let Some(stamp) = call.stamp.filter(|stamp| stamp.stamp.claim != node.claim) {
+        return Err(ApiError::from(StoreError::StaleClaim(format!(
+            "claim {} of node {} has ended, claim {} has its block: register it again",
+            stamp.stamp.claim.0, node.name, node.claim.0
+        ))));
+    }
     let filter = AllocationFilter { node: Some(path.node), ..AllocationFilter::default() };
     answer::list(service.store.allocations(&filter, &query.page()).await?)
 }

@@ -30,7 +30,14 @@ pub(crate) fn etag(version: u64) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(format!("\"{version}\"")).map_err(|_| ApiError::internal())
 }
 
-/// A thing with its version; 304 where the reader has it already.
+/// A thing with its version, of which more than edits changes (counts, states): always answered whole.
+pub(crate) fn live<T: Serialize>(thing: &Versioned<T>) -> Answer {
+    let mut response = json(StatusCode::OK, &thing.value)?;
+    response.headers_mut().insert(header::ETAG, etag(thing.version)?);
+    Ok(response)
+}
+
+/// A thing that only edits change, with its version; 304 where the reader has it already.
 pub(crate) fn found<T: Serialize>(thing: &Versioned<T>, conditions: &Conditions) -> Answer {
     let mut response = if conditions.not_modified(thing.version) {
         StatusCode::NOT_MODIFIED.into_response()

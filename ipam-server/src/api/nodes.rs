@@ -3,7 +3,6 @@
 use super::{
     Service,
     answer::{self, Answer},
-    docs::{IfNoneMatch, NotModified},
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, DeletionQuery, NoQuery, NodesQuery, Path, Query,
         RequestBody, mac_address, text_length,
@@ -64,22 +63,25 @@ pub(crate) async fn list(State(service): State<Service>, Query(query): Query<Nod
 /// Reads a node.
 #[utoipa::path(
     get, path = "/v1/nodes/{node}", operation_id = "getNode", tag = "nodes",
-    params(NodePath, IfNoneMatch),
+    params(NodePath),
     responses(
         (status = 200, description = "The node", body = Node, headers(("ETag" = String, description = "Its version"))),
-        NotModified, GetProblems
+        GetProblems
     )
 )]
 pub(crate) async fn get(
     State(service): State<Service>,
     Path(path): Path<NodePath>,
     Query(NoQuery {}): Query<NoQuery>,
-    conditions: Conditions,
 ) -> Answer {
-    answer::found(&service.store.node(&path.node).await?, &conditions)
+    answer::live(&service.store.node(&path.node).await?)
 }
 
 /// Registers a node: claims a block in the subnet of its address, or answers the claim it has.
+///
+/// With `replace` and the uid of a new VM, that VM takes the place of one that is gone: what the old one held is
+/// released, the block stays, the claim rises. Its own addresses may be others of the same subnet; the old ones
+/// are given up then. A VM that was replaced before does not come back by a request that is late.
 #[utoipa::path(
     put, path = "/v1/nodes/{node}", operation_id = "putNode", tag = "nodes",
     params(NodePath, ChangeQuery, ConditionHeaders), request_body = NodeSpec,

@@ -3,7 +3,6 @@
 use super::{
     Service,
     answer::{self, Answer, Editable},
-    docs::{IfNoneMatch, NotModified},
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, MergePatch, NoQuery, PageQuery, Path, Query,
         RequestBody,
@@ -77,19 +76,18 @@ pub(crate) async fn list(State(service): State<Service>, Query(query): Query<Pag
 /// Reads a pool.
 #[utoipa::path(
     get, path = "/v1/pools/{pool}", operation_id = "getPool", tag = "pools",
-    params(PoolPath, IfNoneMatch),
+    params(PoolPath),
     responses(
         (status = 200, description = "The pool", body = Pool, headers(("ETag" = String, description = "Its version"))),
-        NotModified, GetProblems
+        GetProblems
     )
 )]
 pub(crate) async fn get(
     State(service): State<Service>,
     Path(path): Path<PoolPath>,
     Query(NoQuery {}): Query<NoQuery>,
-    conditions: Conditions,
 ) -> Answer {
-    answer::found(&service.store.pool(&path.pool).await?, &conditions)
+    answer::live(&service.store.pool(&path.pool).await?)
 }
 
 /// Makes a pool and reserves all its blocks, or changes it; all at once or not at all.

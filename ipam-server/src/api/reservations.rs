@@ -88,7 +88,8 @@ pub(crate) async fn get(
 
 /// Makes a reservation, or changes it to what is asked for.
 ///
-/// It overlaps no other reservation and no claimed block; plans that it covers move aside if they still fit.
+/// It overlaps no other reservation and no block, planned or claimed, and leaves the nodes still planned in the
+/// subnet an address each. With `forNodes` its addresses are for nodes themselves.
 #[utoipa::path(
     put, path = "/v1/vnets/{vnet}/subnets/{subnet}/reservations/{name}", operation_id = "putReservation",
     tag = "reservations", params(ReservationNames, ChangeQuery, ConditionHeaders), request_body = ReservationSpec,

@@ -3,7 +3,6 @@
 use super::{
     Service,
     answer::{self, Answer, Editable},
-    docs::{IfNoneMatch, NotModified},
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, MergePatch, NoQuery, PageQuery, Path, Query,
         RequestBody,
@@ -87,19 +86,18 @@ pub(crate) async fn list(
 /// Reads a subnet.
 #[utoipa::path(
     get, path = "/v1/vnets/{vnet}/subnets/{subnet}", operation_id = "getSubnet", tag = "subnets",
-    params(SubnetNames, IfNoneMatch),
+    params(SubnetNames),
     responses(
         (status = 200, description = "The subnet", body = Subnet, headers(("ETag" = String, description = "Its version"))),
-        NotModified, GetProblems
+        GetProblems
     )
 )]
 pub(crate) async fn get(
     State(service): State<Service>,
     Path(names): Path<SubnetNames>,
     Query(NoQuery {}): Query<NoQuery>,
-    conditions: Conditions,
 ) -> Answer {
-    answer::found(&service.store.subnet(&names.path()).await?, &conditions)
+    answer::live(&service.store.subnet(&names.path()).await?)
 }
 
 /// Makes a subnet, or changes what may change of it.

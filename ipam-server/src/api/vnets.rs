@@ -73,19 +73,18 @@ pub(crate) async fn list(State(service): State<Service>, Query(query): Query<Pag
 /// Reads a VNet.
 #[utoipa::path(
     get, path = "/v1/vnets/{vnet}", operation_id = "getVnet", tag = "vnets",
-    params(VnetPath, super::docs::IfNoneMatch),
+    params(VnetPath),
     responses(
         (status = 200, description = "The VNet", body = Vnet, headers(("ETag" = String, description = "Its version"))),
-        super::docs::NotModified, GetProblems
+        GetProblems
     )
 )]
 pub(crate) async fn get(
     State(service): State<Service>,
     Path(path): Path<VnetPath>,
     Query(NoQuery {}): Query<NoQuery>,
-    conditions: Conditions,
 ) -> Answer {
-    answer::found(&service.store.vnet(&path.vnet).await?, &conditions)
+    answer::live(&service.store.vnet(&path.vnet).await?)
 }
 
 /// Makes a VNet, or changes it to what is asked for.

@@ -2,13 +2,14 @@ use super::{
     Result, Store, StoreError, Versioned,
     db::{Tx, args},
     pools::{self, Detail, StoredPool},
-    subnets,
+    subnets, vnets,
 };
 use ipam_api::{
     names::SubnetPath,
     planning::{self, PoolShare, Quota, SubnetSupply, Supplies},
     wire::{FieldError, HypotheticalSubnet, Plan, PlanRequest, PoolDemand, PoolSpec},
 };
+use std::collections::HashSet;
 
 const CHANGES: &str = "SELECT value FROM counter WHERE name = 'change'";
 
@@ -21,6 +22,7 @@ impl Store {
         if request.pools.is_empty() {
             return Err(StoreError::invalid("/pools", "pools is empty: give at least one pool to plan"));
         }
+        check_sizes(request)?;
         let mut tx = self.db.read().await?;
         let (version,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
         let mut supplies = imagined(&mut tx, &request.subnets).await?;
@@ -29,9 +31,43 @@ impl Store {
             let planned = plan_pool(&mut tx, demand, &mut supplies).await;
             demands.push(planned.map_err(|error| below(&format!("/pools/{i}"), error))?);
         }
-        let value = planning::what_if(supplies, &demands).map_err(|invalid| pools::wrong(&invalid))?;
+        drop(tx);
+        // A large plan is seconds of arithmetic: beside the threads that answer others.
+        let value = tokio::task::spawn_blocking(move || planning::what_if(supplies, &demands))
+            .await
+            .map_err(|_| StoreError::Unavailable("the plan was interrupted: ask again".to_owned()))?
+            .map_err(|invalid| pools::wrong(&invalid))?;
         Ok(Versioned { value, version: version.cast_unsigned() })
     }
+}
+
+/// Names and numbers of a request, before anything is read.
+fn check_sizes(request: &PlanRequest) -> Result<()> {
+    for (pointer, count) in [("/pools", request.pools.len()), ("/subnets", request.subnets.len())] {
+        if count > pools::MOST_SUBNETS {
+            let detail = format!(
+                "{} has {count} items: plan at most {} at once",
+                pointer.trim_start_matches('/'),
+                pools::MOST_SUBNETS
+            );
+            return Err(StoreError::invalid(pointer, detail));
+        }
+    }
+    let mut errors = Vec::new();
+    let (mut names, mut blocks) = (HashSet::new(), 0u64);
+    for (i, pool) in request.pools.iter().enumerate() {
+        if !names.insert(&pool.name) {
+            let detail = format!("pool {} is planned twice: name it once", pool.name);
+            errors.push(FieldError { pointer: format!("/pools/{i}/name"), detail });
+        }
+        let before = blocks;
+        blocks += pool.nodes.get() + pool.surge.of(pool.nodes);
+        if before <= pools::MOST_BLOCKS && blocks > pools::MOST_BLOCKS {
+            let detail = pools::too_many_blocks(blocks);
+            errors.push(FieldError { pointer: format!("/pools/{i}/nodes"), detail });
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(StoreError::Invalid(errors)) }
 }
 
 /// The same error with its pointers below another.
@@ -47,10 +83,25 @@ fn below(prefix: &str, error: StoreError) -> StoreError {
     }
 }
 
+/// Subnets that are not there, by the rules of those that are made.
 async fn imagined(tx: &mut Tx, asked: &[HypotheticalSubnet]) -> Result<Supplies> {
     let mut supplies = Supplies::new();
     for (i, HypotheticalSubnet { subnet, cidrs }) in asked.iter().enumerate() {
-        let line = subnets::line_of(cidrs, &format!("/subnets/{i}/cidrs"))?;
+        let below = |error| below(&format!("/subnets/{i}"), error);
+        let line = subnets::check_new(cidrs).map_err(below)?;
+        if let Some(vnet) = vnets::find(tx, &subnet.vnet).await? {
+            subnets::check_place(tx, &vnet, line).await.map_err(below)?;
+        }
+        let siblings = asked[..i].iter().filter(|other| other.subnet.vnet == subnet.vnet);
+        for (cidr, other) in
+            siblings.flat_map(|other| &other.cidrs).flat_map(|o| cidrs.iter().map(move |c| (c, o)))
+        {
+            if vnets::overlap(*cidr, *other) {
+                return Err(StoreError::Overlap(format!(
+                    "{cidr} of the imagined subnet {subnet} overlaps {other} of another: choose CIDRs apart"
+                )));
+            }
+        }
         let twice = supplies.insert(subnet.clone(), SubnetSupply::empty(line)).is_some();
         if twice || subnets::find(tx, subnet).await?.is_some() {
             return Err(StoreError::invalid(

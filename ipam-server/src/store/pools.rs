@@ -4,7 +4,7 @@ mod supply;
 
 pub(super) use apply::{Wish, give_back, settle, take, wish, wrong};
 pub(super) use row::{Member, StoredPool, all, by_id, find, get, shape};
-pub(super) use supply::{Detail, holdings, shares, supply, unclaimed};
+pub(super) use supply::{Detail, holdings, own_lack, shares, supply, unclaimed};
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
@@ -152,6 +152,23 @@ fn node_address(node_address: NodeAddress) -> &'static str {
     }
 }
 
+/// Most blocks of a pool, and of a plan: one request must not keep the database busy for minutes.
+pub(super) const MOST_BLOCKS: u64 = 1 << 18;
+
+/// Most subnets of a pool and of a plan, and most pools of a plan.
+pub(super) const MOST_SUBNETS: usize = 256;
+
+/// Blocks a pool plans: nodes and surge.
+pub(super) fn blocks(spec: &PoolSpec) -> u64 {
+    spec.nodes.get() + spec.surge.of(spec.nodes)
+}
+
+pub(super) fn too_many_blocks(blocks: u64) -> String {
+    format!(
+        "nodes and surge make {blocks} blocks and {MOST_BLOCKS} are planned at once at most: lower nodes or surge"
+    )
+}
+
 /// What is wrong with a pool, whatever else there is.
 pub(super) fn check_spec(spec: &PoolSpec) -> Result<()> {
     if spec.subnets.is_empty() {
@@ -160,12 +177,25 @@ pub(super) fn check_spec(spec: &PoolSpec) -> Result<()> {
             "subnets is empty: name at least one, for example prod/nodes",
         ));
     }
+    if spec.subnets.len() > MOST_SUBNETS {
+        return Err(StoreError::invalid(
+            "/subnets",
+            format!(
+                "subnets has {} items: give at most {MOST_SUBNETS}, or make several pools",
+                spec.subnets.len()
+            ),
+        ));
+    }
     let mut errors = Vec::new();
     for (i, PoolSubnet { subnet, .. }) in spec.subnets.iter().enumerate() {
         if spec.subnets[..i].iter().any(|other| other.subnet == *subnet) {
             let detail = format!("subnet {subnet} is named twice: name it once");
             errors.push(FieldError { pointer: format!("/subnets/{i}/subnet"), detail });
         }
+    }
+    let blocks = blocks(spec);
+    if blocks > MOST_BLOCKS {
+        errors.push(FieldError { pointer: "/nodes".to_owned(), detail: too_many_blocks(blocks) });
     }
     let fixed: u64 = spec.subnets.iter().filter_map(|subnet| subnet.nodes).map(|nodes| nodes.get()).sum();
     if fixed > spec.nodes.get() {

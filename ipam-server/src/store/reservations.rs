@@ -2,6 +2,7 @@ use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
     mutation::{self, SomeOf, changed, corrupt, listing, rows_wanted, stored, timestamp},
+    pools,
     subnets::{self, SubnetRow},
     tiling::{self, Tile, Use},
 };
@@ -91,6 +92,7 @@ impl Store {
         let old = find(&mut tx, &subnet, name).await?;
         mutation::check(&change.precondition, &title(&subnet, name)?, old.as_ref().map(|old| old.version))?;
         refuse_platform(&subnet, name, old.as_ref())?;
+        let lacked = pools::own_lack(&mut tx, subnet.id).await?;
         match &old {
             None => {
                 check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
@@ -121,6 +123,7 @@ impl Store {
                 }
             }
         }
+        check_lack(&mut tx, &subnet, name, lacked).await?;
         let view = get(&mut tx, &subnet, name).await?.view(&subnet)?;
         self.finish(tx, change).await?;
         Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
@@ -232,6 +235,18 @@ fn refuse_platform(subnet: &SubnetRow, name: &ReservationName, old: Option<&Rese
         )),
         _ => Ok(()),
     }
+}
+
+/// A reservation takes no address that the nodes still planned need for themselves.
+async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, name: &ReservationName, before: u64) -> Result<()> {
+    let lack = pools::own_lack(tx, subnet.id).await?;
+    if lack <= before {
+        return Ok(());
+    }
+    Err(StoreError::InUse(format!(
+        "with reservation {name} the nodes still planned in {} would lack {lack} addresses of their own: set forNodes, choose fewer addresses, or lower the nodes of a pool there",
+        subnet.path()?
+    )))
 }
 
 /// Moves a reservation: what it leaves becomes free, what it gains must be.

@@ -4,7 +4,6 @@ mod rules;
 
 pub(super) use platform::PREFIX as PLATFORM_PREFIX;
 pub(super) use row::{SubnetRow, by_id, find, get, line};
-pub(super) use rules::line as line_of;
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
@@ -18,6 +17,7 @@ use ipam_api::{
     names::{SubnetPath, VnetName},
     wire::{ExtentInfo, ExtentKind, Listing, Range, Subnet, SubnetSpec},
 };
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 const SIBLINGS: &str = "SELECT name, cidr4, cidr6 FROM subnet WHERE vnet = $1 ORDER BY name";
@@ -230,8 +230,17 @@ async fn insert(
     Ok(id)
 }
 
+/// The line of a subnet to be made with the platform's addresses and default gateways.
+pub(super) fn check_new(cidrs: &[IpNet]) -> Result<Line> {
+    let spec = SubnetSpec { cidrs: cidrs.to_vec(), gateways: Vec::new(), reserve_platform: true };
+    let line = rules::line(cidrs, "/cidrs")?;
+    let gateways = rules::gateways(line, &spec.gateways)?;
+    rules::check_room(&spec, line, &platform::wanted(line, &gateways, spec.reserve_platform))?;
+    Ok(line)
+}
+
 /// A subnet lies in its VNet and overlaps no sibling.
-async fn check_place(tx: &mut Tx, vnet: &VnetRow, line: Line) -> Result<()> {
+pub(super) async fn check_place(tx: &mut Tx, vnet: &VnetRow, line: Line) -> Result<()> {
     let space = vnet.address_space()?;
     for (i, cidr) in line.cidrs().into_iter().enumerate() {
         if !space.iter().any(|around| around.contains(&cidr)) {

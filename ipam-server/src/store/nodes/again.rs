@@ -5,7 +5,7 @@ use super::{
         Result, StoreError,
         db::{Tx, args},
         mutation::changed,
-        subnets, tiling,
+        pools, subnets, tiling,
     },
     claim::{allocator, first_state, next_claim},
     leave::{end_holdings, own_given_up},
@@ -15,6 +15,8 @@ use super::{
 use ipam_api::wire::{NodeSpec, NodeState};
 
 const FILL_IN: &str = "UPDATE node SET uid = $2, mac = $3, version = version + 1 WHERE id = $1";
+const WAS_REPLACED: &str = "SELECT node FROM replaced WHERE node = $1 AND uid = $2";
+const NOTE_REPLACED: &str = "INSERT INTO replaced (node, uid) VALUES ($1, $2)";
 const REPLACE: &str = "UPDATE node SET own4 = $2, own6 = $3, uid = $4, mac = $5, allocator = $6, state = $7,
         claim = $8, claimed_at = $9, deletion = NULL, machine = NULL, boot_id = NULL, boot_seq = 0,
         floor_seq = 0, last_contact = NULL, version = version + 1
@@ -29,20 +31,26 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
             old.pool_name
         )));
     }
-    let own = if spec.addresses.is_empty() {
-        Own::of_row(old)
-    } else {
-        own::on_line(old.line()?, &spec.addresses)?
-    };
     if spec.replace {
-        return replace(tx, old, spec, own, now).await;
+        let Some(uid) = &spec.uid else {
+            return Err(StoreError::invalid(
+                "/uid",
+                "replace needs the uid of the new VM, so that the request may arrive twice: give one",
+            ));
+        };
+        // The VM that has the claim is never gone while it asks: to it this is the same request again.
+        if old.uid.as_ref() != Some(uid) {
+            return replace(tx, old, spec, uid, now).await;
+        }
     }
     if old.state()? == NodeState::Deleting {
         return Err(StoreError::InUse(format!(
             "node {name} is being deleted and its block not yet confirmed empty: wait for its last sync; if its VM is gone, delete it with vmGone=true or register the new VM with replace and its uid"
         )));
     }
-    if own != Own::of_row(old) {
+    let same_place = spec.addresses.is_empty()
+        || own::on_line(old.line()?, &spec.addresses).is_ok_and(|own| own == Own::of_row(old));
+    if !same_place {
         let has: Vec<_> = old.addresses()?.iter().map(ToString::to_string).collect();
         return Err(StoreError::Exists(format!(
             "node {name} has the addresses {}: delete it and register it anew, or name the same",
@@ -70,20 +78,26 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
     Ok(())
 }
 
-/// Puts another VM in the place of one that is gone.
-async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, own: Own, now: i64) -> Result<()> {
-    let Some(uid) = &spec.uid else {
-        return Err(StoreError::invalid(
-            "/uid",
-            "replace needs the uid of the new VM, so that the request may arrive twice: give one",
-        ));
-    };
-    let same_vm = old.uid.as_ref() == Some(uid) && old.state()? != NodeState::Deleting;
-    if same_vm && own == Own::of_row(old) && old.allocator()? == spec.allocator {
-        return Ok(());
+/// Puts another VM in the place of one that is gone: it gets the block, in a new claim.
+async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i64) -> Result<()> {
+    let late: Option<(i64,)> = tx.fetch_optional(WAS_REPLACED, args![old.id, uid]).await?;
+    if late.is_some() {
+        return Err(StoreError::Exists(format!(
+            "VM {uid} was node {} before and another took its place: this request came late and changes nothing; a VM that is really there again needs a uid of its own, or the node deleted and registered anew",
+            old.name
+        )));
     }
+    let own = if spec.addresses.is_empty() {
+        Own::of_row(old)
+    } else {
+        own::on_line(old.line()?, &spec.addresses).map_err(|error| elsewhere(old, error))?
+    };
     end_holdings(tx, old.id, now).await?;
+    if let Some(gone) = &old.uid {
+        tx.execute(NOTE_REPLACED, args![old.id, gone.as_str()]).await?;
+    }
     let subnet = subnets::by_id(tx, old.subnet).await?;
+    let lacked = pools::own_lack(tx, old.subnet).await?;
     if own != Own::of_row(old) {
         // Given up first, so that the new ones may be where the old ones were.
         let given_up = own_given_up(tx, old, &own.offsets()).await?;
@@ -95,7 +109,7 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, own: Own, now: i64
         old.id,
         own.v4.map(|offset| offset.0),
         own.v6.map(|offset| offset.0),
-        uid.as_str(),
+        uid,
         spec.mac.clone(),
         allocator(spec.allocator),
         first_state(spec.allocator),
@@ -104,5 +118,19 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, own: Own, now: i64
     ];
     tx.execute(REPLACE, args).await?;
     own::settle_in(tx, &subnet, &entry, old.id).await?;
+    own::check_lack(tx, &subnet, lacked).await?;
     changed(tx).await
+}
+
+/// The block stays where it is, so a VM in its place cannot be in another subnet.
+fn elsewhere(old: &NodeRow, error: StoreError) -> StoreError {
+    let StoreError::Invalid(mut fields) = error else { return error };
+    for field in &mut fields {
+        field.detail = format!(
+            "{}: replace keeps the node's block and so its subnet {}; give an address there, or delete the node with vmGone=true and register it anew",
+            field.detail.split(';').next().unwrap_or_default(),
+            old.subnet_path()
+        );
+    }
+    StoreError::Invalid(fields)
 }

@@ -66,6 +66,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
             ));
         }
     };
+    let lacked = pools::own_lack(tx, subnet.id).await?;
     let entry = own::admit(tx, &subnet, own, name.as_str()).await?;
     let claim = next_claim(tx).await?;
     let args = args![
@@ -90,6 +91,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
     if tx.execute(CLAIM, args![block, node]).await? != 1 {
         return Err(corrupt(format!("block {block} was claimed meanwhile")));
     }
+    own::check_lack(tx, &subnet, lacked).await?;
     changed(tx).await
 }
 

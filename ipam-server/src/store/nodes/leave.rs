@@ -37,13 +37,15 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
     tx.execute(UNCLAIM, args![row.block]).await?;
     tx.execute(DELETE_NODE, args![node]).await?;
     let pool = pools::by_id(tx, row.pool).await?;
-    match pools::wish(tx, &pool, row.subnet).await? {
-        Wish::Keep => {}
-        Wish::Move => pools::settle(tx, row.pool).await?,
-        Wish::Drop => {
-            let extents = tiling::of_block(tx, row.block).await?;
-            pools::give_back(tx, row.subnet, &[row.block], &extents).await?;
-        }
+    let wish = pools::wish(tx, &pool, row.subnet).await?;
+    let extents = tiling::of_block(tx, row.block).await?;
+    // The pool's shape may have changed while the block was claimed (contiguous).
+    let keeps_shape = pools::keeps_shape(&extents, &pool.spec);
+    if wish == Wish::Drop || !keeps_shape {
+        pools::give_back(tx, row.subnet, &[row.block], &extents).await?;
+    }
+    if wish == Wish::Move || (wish == Wish::Keep && !keeps_shape) {
+        pools::settle(tx, row.pool).await?;
     }
     changed(tx).await
 }

@@ -189,6 +189,20 @@ pub(super) async fn admit(tx: &mut Tx, subnet: &SubnetRow, own: Own, name: &str)
     Ok(entry)
 }
 
+/// A registration takes no address that the nodes still planned need for themselves.
+pub(super) async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, before: u64) -> Result<()> {
+    let lack = pools::own_lack(tx, subnet.id).await?;
+    if lack <= before {
+        return Ok(());
+    }
+    let path = subnet.path()?;
+    let detail = format!(
+        "the nodes still planned in {path} would lack {lack} addresses of their own: give the node an address inside a reservation with forNodes, one offset for both families, or lower the nodes of a pool"
+    );
+    let numbers = SubnetShortage { subnet: path, need: lack, have: 0, largest_free: 0, nodes_that_fit: 0 };
+    Err(StoreError::Exhausted(shortage(detail, numbers)))
+}
+
 /// Reserves a node's own addresses and moves planned blocks aside.
 pub(super) async fn settle_in(tx: &mut Tx, subnet: &SubnetRow, entry: &Entry, node: i64) -> Result<()> {
     let mut lifted = Vec::new();

@@ -30,8 +30,12 @@ const UNCLAIMED: &str = "SELECT b.id, e.first, e.next
     WHERE b.pool = $1 AND b.subnet = $2 AND b.node IS NULL
     ORDER BY b.id, e.first";
 
+const FREE: &str = "SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
+    WHERE e.subnet = $1 AND e.kind = 'free'";
+
 #[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] = &[FOR_NODES, FOR_NODES_USED, PROMISED, COUNTS, UNCLAIMED];
+pub(in crate::store) const STATEMENTS: &[&str] =
+    &[FOR_NODES, FOR_NODES_USED, PROMISED, COUNTS, UNCLAIMED, FREE];
 
 /// What a subnet has to give.
 pub(in crate::store) async fn supply(tx: &mut Tx, subnet: &SubnetRow) -> Result<SubnetSupply> {
@@ -45,6 +49,15 @@ pub(in crate::store) async fn supply(tx: &mut Tx, subnet: &SubnetRow) -> Result<
         own_spare: (for_nodes - used).max(0).cast_unsigned(),
         own_promised: promised.cast_unsigned(),
     })
+}
+
+/// How many addresses the unclaimed blocks of a subnet lack for their nodes themselves.
+pub(in crate::store) async fn own_lack(tx: &mut Tx, subnet: i64) -> Result<u64> {
+    let (for_nodes,): (i64,) = tx.fetch_one(FOR_NODES, args![subnet]).await?;
+    let (used,): (i64,) = tx.fetch_one(FOR_NODES_USED, args![subnet]).await?;
+    let (promised,): (i64,) = tx.fetch_one(PROMISED, args![subnet]).await?;
+    let (free,): (i64,) = tx.fetch_one(FREE, args![subnet]).await?;
+    Ok((promised - (for_nodes - used).max(0) - free).max(0).cast_unsigned())
 }
 
 /// Blocks of a pool in one subnet.

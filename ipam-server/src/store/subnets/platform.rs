@@ -44,12 +44,18 @@ pub(in crate::store) fn wanted(line: Line, gateways: &[IpAddr], reserve_platform
             all.push(Wanted { name, extent, reason });
         }
     };
-    let last = line.extent().last();
     if reserve_platform {
-        let first = Extent::sized(Offset(0), line.length().min(4));
-        add("platform-first", first, "the platform's: network, gateway and two more addresses");
-        if line.v4().is_some() {
-            add("platform-last", Some(Extent::single(last)), "the platform's: the broadcast address");
+        for extent in line.platform() {
+            if extent.first() == Offset(0) {
+                let reason = "the platform's: network, gateway and two more addresses";
+                add("platform-first", Some(extent), reason);
+            } else {
+                add(
+                    "platform-last",
+                    Some(extent),
+                    "the platform's: the last address, on IPv4 the broadcast address",
+                );
+            }
         }
     } else {
         let v4 = line.v4().filter(|net| net.prefix_len() <= 30);
@@ -138,6 +144,11 @@ mod tests {
             ["platform-first 0-3", "platform-last 255-255"]
         );
         assert_eq!(extents(&["fd00::/64"], &["fd00::1"], true), ["platform-first 0-3"]);
+        // The line ends before the IPv4 CIDR does.
+        assert_eq!(
+            extents(&["10.0.0.0/16", "fd00::/120"], &["10.0.0.1", "fd00::1"], true),
+            ["platform-first 0-3", "platform-last 255-255"]
+        );
     }
 
     #[test]

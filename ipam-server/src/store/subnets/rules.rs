@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// The line of the CIDRs of a request; `pointer` is where they are in it.
-pub(in crate::store) fn line(cidrs: &[IpNet], pointer: &str) -> Result<Line> {
+pub(super) fn line(cidrs: &[IpNet], pointer: &str) -> Result<Line> {
     Line::of(cidrs).map_err(|error| {
         let wrong = match &error {
             LineError::HostBits(cidr, _) => cidrs.iter().position(|c| c == cidr),
@@ -25,7 +25,7 @@ pub(in crate::store) fn line(cidrs: &[IpNet], pointer: &str) -> Result<Line> {
 }
 
 /// The gateways of a subnet, v4 first: those given, else offset 1.
-pub(in crate::store) fn gateways(line: Line, given: &[IpAddr]) -> Result<Vec<IpAddr>> {
+pub(super) fn gateways(line: Line, given: &[IpAddr]) -> Result<Vec<IpAddr>> {
     let mut errors = Vec::new();
     for (i, gateway) in given.iter().enumerate() {
         let wrong = if given[..i].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
