@@ -122,20 +122,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_forgotten_past_comes_after_one_that_has_rested_longer() {
+    fn what_a_lost_journal_knew_counts_as_given_back_when_it_was_lost() {
         let mut claim = claim();
         let line = claim.line().unwrap();
         claim.node.resting.clear();
         let mut entry = intent("a", "10.240.1.2", 5);
-        entry.released(Seq(7), Uptime(70_000_000));
-        let picked = |claim: &ClaimFile, now| {
-            let past = past(claim, line, std::slice::from_ref(&entry), [], now);
-            pick(&claim.block(line).unwrap(), &past, now).unwrap()
-        };
+        entry.released(Seq(7), Uptime(95_000_000));
         let now = Uptime(100_000_000);
-        assert_eq!(picked(&claim, now), Pick { offset: Offset(256), rested: None });
+        let before = past(&claim, line, std::slice::from_ref(&entry), [], now);
+        let block = claim.block(line).unwrap();
+        assert_eq!(pick(&block, &before, now), Some(Pick { offset: Offset(256), rested: None }));
         claim.forgotten = Some(crate::journal::Forgotten { since: Uptime(90_000_000), at: Seq(1) });
-        assert_eq!(picked(&claim, now), Pick { offset: Offset(258), rested: Some(Duration::from_secs(30)) });
+        let after = past(&claim, line, &[entry], [], now);
+        let rested = Some(Duration::from_secs(10));
+        assert_eq!(pick(&block, &after, now), Some(Pick { offset: Offset(256), rested }));
+        assert_eq!(after[&Offset(258)], Past::Released(Uptime(95_000_000)), "what came later is known");
     }
 
     fn pasts() -> impl Strategy<Value = HashMap<Offset, Past>> {
