@@ -96,13 +96,7 @@ pub(crate) async fn list_of_node(
 ) -> Answer {
     let call = NodeCall { node: path.node.clone(), stamp };
     // A list of an unknown node is a missing page, not an empty one.
-    let node = service.store.node(&path.node).await.map_err(for_node(&call))?.value;
-    if let Some(stamp) = call.stamp.filter(|stamp| stamp.stamp.claim != node.claim) {
-        return Err(ApiError::from(StoreError::StaleClaim(format!(
-            "claim {} of node {} has ended, claim {} has its block: register it again",
-            stamp.stamp.claim.0, node.name, node.claim.0
-        ))));
-    }
+    current(&service, &call).await?;
     let filter = AllocationFilter { node: Some(path.node), ..AllocationFilter::default() };
     answer::list(service.store.allocations(&filter, &query.page()).await?)
 }
@@ -121,6 +115,7 @@ pub(crate) async fn get(
 ) -> Answer {
     let (node, attachment) = path.on(query.network);
     let call = NodeCall { node, stamp };
+    current(&service, &call).await?;
     let allocation = service.store.allocation(&call.node, &attachment).await.map_err(for_node(&call))?;
     answer::json(StatusCode::OK, &allocation)
 }
@@ -177,6 +172,20 @@ pub(crate) async fn delete(
     let call = NodeCall { node, stamp };
     service.store.release(&call, &attachment, query.address).await.map_err(for_node(&call))?;
     answer::no_content()
+}
+
+/// The node is there, and what a shim asks of it is asked in its present claim.
+async fn current(service: &Service, call: &NodeCall) -> Result<(), ApiError> {
+    let node = service.store.node(&call.node).await.map_err(for_node(call))?.value;
+    match &call.stamp {
+        Some(stamp) if stamp.stamp.claim != node.claim => {
+            Err(ApiError::from(StoreError::StaleClaim(format!(
+                "claim {} of node {} has ended, claim {} has its block: register it again",
+                stamp.stamp.claim.0, node.name, node.claim.0
+            ))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A stamp that is there; without one the operation means nothing.

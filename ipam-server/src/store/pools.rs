@@ -4,7 +4,7 @@ mod supply;
 
 pub(super) use apply::{Wish, give_back, settle, take, wish, wrong};
 pub(super) use row::{Member, StoredPool, all, by_id, find, get, shape};
-pub(super) use supply::{Detail, holdings, own_lack, shares, supply, unclaimed};
+pub(super) use supply::{Detail, OwnNeed, holdings, own_need, shares, supply, unclaimed};
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,

@@ -2,7 +2,7 @@ use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
     mutation::{self, SomeOf, changed, corrupt, listing, rows_wanted, stored, timestamp},
-    pools,
+    pools::{self, OwnNeed},
     subnets::{self, SubnetRow},
     tiling::{self, Tile, Use},
 };
@@ -92,7 +92,7 @@ impl Store {
         let old = find(&mut tx, &subnet, name).await?;
         mutation::check(&change.precondition, &title(&subnet, name)?, old.as_ref().map(|old| old.version))?;
         refuse_platform(&subnet, name, old.as_ref())?;
-        let lacked = pools::own_lack(&mut tx, subnet.id).await?;
+        let lacked = pools::own_need(&mut tx, subnet.id).await?;
         match &old {
             None => {
                 check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
@@ -238,9 +238,9 @@ fn refuse_platform(subnet: &SubnetRow, name: &ReservationName, old: Option<&Rese
 }
 
 /// A reservation takes no address that the nodes still planned need for themselves.
-async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, name: &ReservationName, before: u64) -> Result<()> {
-    let lack = pools::own_lack(tx, subnet.id).await?;
-    if lack <= before {
+async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, name: &ReservationName, before: OwnNeed) -> Result<()> {
+    let lack = pools::own_need(tx, subnet.id).await?.lack();
+    if lack <= before.lack() {
         return Ok(());
     }
     Err(StoreError::InUse(format!(

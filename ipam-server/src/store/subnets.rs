@@ -9,6 +9,7 @@ use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
     mutation::{self, SomeOf, changed, cut, listing, rows_wanted, stored},
+    pools::{self, OwnNeed},
     tiling,
     vnets::{self, VnetRow, overlap},
 };
@@ -84,9 +85,11 @@ impl Store {
                     )));
                 }
                 if was.gateways != gateways || was.reserve_platform != spec.reserve_platform {
+                    let lacked = pools::own_need(&mut tx, old.id).await?;
                     let [gateway4, gateway6] = by_family(&gateways);
                     tx.execute(UPDATE, args![old.id, gateway4, gateway6, spec.reserve_platform]).await?;
                     platform::settle(&mut tx, &old, &wanted, self.now()).await?;
+                    check_lack(&mut tx, &old, lacked).await?;
                     changed(&mut tx).await?;
                 }
             }
@@ -159,6 +162,18 @@ impl Store {
         let (rows, next) = cut(rows, page, |row| row.first.to_string());
         Ok(Listing { items: rows.iter().map(|row| row.info(line)).collect::<Result<_>>()?, next })
     }
+}
+
+/// The platform's addresses take none that the nodes still planned need for themselves.
+async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, before: OwnNeed) -> Result<()> {
+    let lack = pools::own_need(tx, subnet.id).await?.lack();
+    if lack <= before.lack() {
+        return Ok(());
+    }
+    Err(StoreError::InUse(format!(
+        "with these gateways and reservePlatform the nodes still planned in {} would lack {lack} addresses of their own: choose a gateway inside what is reserved, or lower the nodes of a pool there",
+        subnet.path()?
+    )))
 }
 
 /// An extent with its owner's name.

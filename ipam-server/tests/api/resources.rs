@@ -16,9 +16,6 @@ async fn a_thing_is_made_read_changed_and_deleted() {
 
     let read = app.get("/v1/vnets/prod").await.expect(200);
     assert_eq!(read.body, made.body);
-    let current = read.header("etag").to_owned();
-    let call = app.call(Method::GET, "/v1/vnets/prod").header("if-none-match", &current);
-    call.send().await.expect(304);
 
     let patched = app.patch("/v1/vnets/prod", &json!({"serviceCidrs": ["10.0.0.0/16"]})).await.expect(200);
     assert_eq!(patched.body["addressSpace"], json!(["10.240.0.0/12"]), "the rest stays");
@@ -221,7 +218,7 @@ async fn a_node_syncs_holds_and_releases() {
 
     for stale in [
         "claim=999, boot=1, seq=40, block=1".to_owned(),
-        stamp(&node, 0, 40),
+        format!("claim={}, boot=1, boot-id=\"another\", seq=40, block=1", node["claim"]),
         format!("claim={}, boot=1, seq=40, block=99", node["claim"]),
     ] {
         sync(stale, empty(40)).await.expect_problem("stale-claim", None);
@@ -268,7 +265,7 @@ async fn a_plan_says_what_a_pool_then_takes() {
     let again = app.post("/v1/plan", &json!({"pools": [named]})).await.expect(200);
     assert_ne!(plan.header("etag"), again.header("etag"), "the answer may have changed");
 
-    named["nodes"] = json!(900_000);
+    named["nodes"] = json!(200_000);
     let plan = app.post("/v1/plan", &json!({"pools": [named]})).await.expect(200).body;
     assert_eq!(plan["fits"], false);
     assert!(plan["shortages"][0]["nodesThatFit"].as_u64().unwrap() > 1000, "{plan}");

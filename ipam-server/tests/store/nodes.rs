@@ -99,7 +99,7 @@ async fn the_plan_moves_aside_for_a_nodes_address_or_refuses() {
     let full = World::with_subnets(&[("a", &["10.0.0.0/27"])]).await;
     // 27 free: two blocks of 8, their nodes, and 9 more that a reservation takes.
     full.store.put_pool(&parse("p"), &pool(&["v/a"], 8, 2), &keep()).await.unwrap();
-    let vms = reservation("10.0.0.20", "10.0.0.30");
+    let vms = ReservationSpec { for_nodes: true, ..reservation("10.0.0.20", "10.0.0.30") };
     full.store.put_reservation(&parse("v/a"), &parse("vms"), &vms, &keep()).await.unwrap();
     let before = full.dump().await;
     says(put(&full, "n1", &["10.0.0.5"]).await, &["Exhausted", "planned for a node of pool p"]);

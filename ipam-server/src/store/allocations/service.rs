@@ -121,7 +121,7 @@ fn pick(book: &Book, holder: &Holder) -> Result<Offset> {
         let size = holder.extents.iter().map(|extent| extent.size()).sum::<u64>();
         StoreError::Exhausted(Box::new(Shortage {
             detail: format!(
-                "all {size} addresses of the block of node {} are held; release one, or raise maxPods or headroom of its pool",
+                "all {size} addresses of the block of node {} are held: release one, or use another node, of a pool with more maxPods if need be",
                 holder.name
             ),
             need: 1,

@@ -97,7 +97,7 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
         tx.execute(NOTE_REPLACED, args![old.id, gone.as_str()]).await?;
     }
     let subnet = subnets::by_id(tx, old.subnet).await?;
-    let lacked = pools::own_lack(tx, old.subnet).await?;
+    let lacked = pools::own_need(tx, old.subnet).await?;
     if own != Own::of_row(old) {
         // Given up first, so that the new ones may be where the old ones were.
         let given_up = own_given_up(tx, old, &own.offsets()).await?;

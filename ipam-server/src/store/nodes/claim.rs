@@ -66,7 +66,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
             ));
         }
     };
-    let lacked = pools::own_lack(tx, subnet.id).await?;
+    let lacked = pools::own_need(tx, subnet.id).await?;
     let entry = own::admit(tx, &subnet, own, name.as_str()).await?;
     let claim = next_claim(tx).await?;
     let args = args![

@@ -4,7 +4,7 @@ use super::{
     super::{
         Result, Shortage, StoreError,
         db::{Tx, args},
-        pools::{self, Member, StoredPool},
+        pools::{self, Member, OwnNeed, StoredPool},
         subnets::{self, SubnetRow},
         tiling::{self, Tile, Use},
     },
@@ -190,16 +190,19 @@ pub(super) async fn admit(tx: &mut Tx, subnet: &SubnetRow, own: Own, name: &str)
 }
 
 /// A registration takes no address that the nodes still planned need for themselves.
-pub(super) async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, before: u64) -> Result<()> {
-    let lack = pools::own_lack(tx, subnet.id).await?;
-    if lack <= before {
+pub(super) async fn check_lack(tx: &mut Tx, subnet: &SubnetRow, before: OwnNeed) -> Result<()> {
+    let after = pools::own_need(tx, subnet.id).await?;
+    if after.lack() <= before.lack() {
         return Ok(());
     }
     let path = subnet.path()?;
+    let lack = after.lack();
     let detail = format!(
         "the nodes still planned in {path} would lack {lack} addresses of their own: give the node an address inside a reservation with forNodes, one offset for both families, or lower the nodes of a pool"
     );
-    let numbers = SubnetShortage { subnet: path, need: lack, have: 0, largest_free: 0, nodes_that_fit: 0 };
+    let largest_free = subnets::by_id(tx, subnet.id).await?.largest_free.cast_unsigned();
+    let OwnNeed { need, have } = after;
+    let numbers = SubnetShortage { subnet: path, need, have, largest_free, nodes_that_fit: have };
     Err(StoreError::Exhausted(shortage(detail, numbers)))
 }
 

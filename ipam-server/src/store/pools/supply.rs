@@ -51,13 +51,28 @@ pub(in crate::store) async fn supply(tx: &mut Tx, subnet: &SubnetRow) -> Result<
     })
 }
 
-/// How many addresses the unclaimed blocks of a subnet lack for their nodes themselves.
-pub(in crate::store) async fn own_lack(tx: &mut Tx, subnet: i64) -> Result<u64> {
+/// Addresses that the nodes still planned in a subnet need for themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct OwnNeed {
+    /// One a node.
+    pub(in crate::store) need: u64,
+    /// Free ones, and those of `forNodes` reservations that no node has.
+    pub(in crate::store) have: u64,
+}
+
+impl OwnNeed {
+    pub(in crate::store) fn lack(self) -> u64 {
+        self.need.saturating_sub(self.have)
+    }
+}
+
+/// What the nodes still planned in a subnet need for themselves, and what is there for it.
+pub(in crate::store) async fn own_need(tx: &mut Tx, subnet: i64) -> Result<OwnNeed> {
     let (for_nodes,): (i64,) = tx.fetch_one(FOR_NODES, args![subnet]).await?;
     let (used,): (i64,) = tx.fetch_one(FOR_NODES_USED, args![subnet]).await?;
     let (promised,): (i64,) = tx.fetch_one(PROMISED, args![subnet]).await?;
     let (free,): (i64,) = tx.fetch_one(FREE, args![subnet]).await?;
-    Ok((promised - (for_nodes - used).max(0) - free).max(0).cast_unsigned())
+    Ok(OwnNeed { need: promised.cast_unsigned(), have: ((for_nodes - used).max(0) + free).cast_unsigned() })
 }
 
 /// Blocks of a pool in one subnet.

@@ -8,6 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const SPACE: &str = "addressSpace";
 const SERVICES: &str = "serviceCidrs";
 
+/// Most CIDRs of a list: each is compared with every other, and every node's answer carries the address space.
+const MOST_CIDRS: usize = 256;
+
 /// Ranges no host may have as its own on a network (RFC 6890 and its registries).
 const UNUSABLE: [(IpNet, &str); 8] = [
     (v4([0, 0, 0, 0], 8), "\"this network\""),
@@ -45,6 +48,10 @@ pub(super) fn check(spec: &VnetSpec) -> Result<()> {
         });
     }
     for (field, cidrs) in [(SPACE, &spec.address_space), (SERVICES, &spec.service_cidrs)] {
+        if cidrs.len() > MOST_CIDRS {
+            let detail = format!("{field} has {} CIDRs: give at most {MOST_CIDRS}, larger ones", cidrs.len());
+            return Err(StoreError::invalid(&format!("/{field}"), detail));
+        }
         for (i, &cidr) in cidrs.iter().enumerate() {
             if let Some(detail) = unusable(field, cidr) {
                 errors.push(FieldError { pointer: format!("/{field}/{i}"), detail });
