@@ -6,6 +6,7 @@
 //! * [`names`], [`quantity`], [`mod@line`]: newtypes parsed once at the edge.
 //! * [`planning`]: one pure function answers the dry run and does the real thing.
 //! * [`ledger`]: which of two requests of a node wins.
+//! * [`token`]: how credentials look, and what of them is kept.
 //! * [`wire`]: request and answer bodies of the HTTP API.
 
 #[cfg(feature = "client")]
@@ -15,4 +16,5 @@ pub mod line;
 pub mod names;
 pub mod planning;
 pub mod quantity;
+pub mod token;
 pub mod wire;

@@ -159,6 +159,14 @@ name!(
     |text| is_label(text, 253)
 );
 name!(
+    /// What a token is called where it must not be shown: the start of its hash.
+    TokenId,
+    "token id",
+    "16 hex digits, as `ipamctl token list` shows them",
+    "^[0-9a-f]{16}$",
+    |text| text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+);
+name!(
     /// Name of a CNI network on a node.
     NetworkName,
     "network name",

@@ -4,11 +4,15 @@
 //! Requests are read by own extractors (`extract`) and errors leave through one mapping (`problem`), so
 //! that no answer is undocumented.
 
+mod access;
 mod allocations;
 mod answer;
+mod caller;
 mod capacity;
+mod credential;
 mod docs;
 mod document;
+mod events;
 mod explain;
 mod extents;
 mod extract;
@@ -22,10 +26,12 @@ mod reservations;
 mod strict;
 mod subnets;
 mod sync;
+mod tokens;
 mod vnets;
 
 use crate::store::Store;
-use axum::{Router, middleware};
+use access::{ADMINS, Guarded, NEW_NODE, NODE, PLANNERS, PUBLIC, READERS, READERS_AND_NODE};
+use axum::{Extension, Router, middleware};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -34,10 +40,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+/// Whether those who come without a credential are asked for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// They are not: whoever reaches the service may do everything. A credential that is shown counts all the same.
+    Unasked,
+    /// They are.
+    Required,
+}
+
 /// What every handler has at hand.
 #[derive(Debug, Clone)]
 pub struct Service {
     store: Store,
+    credentials: Credentials,
     stopping: Arc<AtomicBool>,
     document: Arc<str>,
 }
@@ -45,8 +61,8 @@ pub struct Service {
 impl Service {
     /// A service over a store.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, stopping: Arc::new(AtomicBool::new(false)), document: document().into() }
+    pub fn new(store: Store, credentials: Credentials) -> Self {
+        Self { store, credentials, stopping: Arc::new(AtomicBool::new(false)), document: document().into() }
     }
 
     /// From now on the service says that it is not ready.
@@ -62,26 +78,37 @@ impl Service {
 /// Every operation, once.
 fn operations() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(document::Base::openapi())
-        .routes(routes!(vnets::list))
-        .routes(routes!(vnets::get, vnets::put, vnets::patch, vnets::delete))
-        .routes(routes!(subnets::list))
-        .routes(routes!(subnets::get, subnets::put, subnets::patch, subnets::delete))
-        .routes(routes!(extents::list))
-        .routes(routes!(reservations::list))
-        .routes(routes!(reservations::get, reservations::put, reservations::delete))
-        .routes(routes!(pools::list))
-        .routes(routes!(pools::get, pools::put, pools::patch, pools::delete))
-        .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get, nodes::put, nodes::delete))
-        .routes(routes!(allocations::list_of_node, sync::put))
-        .routes(routes!(allocations::get, allocations::put, allocations::delete))
-        .routes(routes!(allocations::list))
-        .routes(routes!(plan::post))
-        .routes(routes!(capacity::get))
-        .routes(routes!(capacity::address))
-        .routes(routes!(health::livez))
-        .routes(routes!(health::readyz))
-        .routes(routes!(docs::document))
+        .routes(routes!(vnets::list).only(READERS))
+        .routes(routes!(vnets::get).only(READERS))
+        .routes(routes!(vnets::put, vnets::patch, vnets::delete).only(ADMINS))
+        .routes(routes!(subnets::list).only(READERS))
+        .routes(routes!(subnets::get).only(READERS))
+        .routes(routes!(subnets::put, subnets::patch, subnets::delete).only(ADMINS))
+        .routes(routes!(extents::list).only(READERS))
+        .routes(routes!(reservations::list).only(READERS))
+        .routes(routes!(reservations::get).only(READERS))
+        .routes(routes!(reservations::put, reservations::delete).only(ADMINS))
+        .routes(routes!(pools::list).only(READERS))
+        .routes(routes!(pools::get).only(READERS))
+        .routes(routes!(pools::put, pools::patch, pools::delete).only(ADMINS))
+        .routes(routes!(nodes::list).only(READERS))
+        .routes(routes!(nodes::get).only(READERS_AND_NODE))
+        .routes(routes!(nodes::put, nodes::delete).only(NODE))
+        .routes(routes!(allocations::list_of_node).only(READERS_AND_NODE))
+        .routes(routes!(sync::put).only(NODE))
+        .routes(routes!(allocations::get).only(READERS_AND_NODE))
+        .routes(routes!(allocations::put, allocations::delete).only(NODE))
+        .routes(routes!(allocations::list).only(READERS))
+        .routes(routes!(plan::post).only(PLANNERS))
+        .routes(routes!(capacity::get).only(READERS))
+        .routes(routes!(capacity::address).only(READERS))
+        .routes(routes!(tokens::list, tokens::post).only(ADMINS))
+        .routes(routes!(tokens::get, tokens::delete).only(ADMINS))
+        .routes(routes!(credential::put).only(NEW_NODE))
+        .routes(routes!(events::list).only(READERS))
+        .routes(routes!(health::livez).only(PUBLIC))
+        .routes(routes!(health::readyz).only(PUBLIC))
+        .routes(routes!(docs::document).only(PUBLIC))
 }
 
 /// The OpenAPI document of every operation, as `openapi/openapi.json` has it.
@@ -93,7 +120,9 @@ pub fn document() -> String {
 /// The whole HTTP API over a service.
 pub fn router(service: Service) -> Router {
     let (operations, _) = operations().split_for_parts();
-    surrounded(operations.merge(docs::page())).with_state(service)
+    // The guards of operations find the service beside the request.
+    let service_of_guards = Extension(service.clone());
+    surrounded(operations.merge(docs::page()).layer(service_of_guards)).with_state(service)
 }
 
 /// Routes with what surrounds every request.

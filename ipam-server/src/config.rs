@@ -1,8 +1,10 @@
-//! What the service is told on its command line and by its environment.
+//! What the service is told on its command line, by its environment and by a file.
 
-use crate::store::DatabaseUrl;
+pub mod file;
+
+use crate::{api::Credentials, endpoint::Listen, store::DatabaseUrl, tls::TlsFiles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{fmt, net::SocketAddr};
+use std::{fmt, path::PathBuf};
 
 /// Plans, reserves, records and guards the addresses of nodes and pods.
 #[derive(Debug, Parser)]
@@ -17,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the HTTP API until SIGTERM or SIGINT.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the OpenAPI document of the HTTP API.
     Openapi,
 }
@@ -32,12 +34,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// How the service is run.
+/// How the service is run. Every option may stand in a file as well (`--config`), by its long name.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Address and port to listen on; port 0 takes a free one and says which.
-    #[arg(long, env = "IPAM_LISTEN", default_value = "127.0.0.1:8420", value_name = "ADDRESS:PORT")]
-    pub listen: SocketAddr,
+    /// TOML file with any of the options below by their long names; the command line and the environment win.
+    #[arg(long, env = "IPAM_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen: ADDRESS:PORT (port 0 takes a free one and says which) or unix:///path; may be given several
+    /// times.
+    #[arg(
+        long,
+        env = "IPAM_LISTEN",
+        default_value = "127.0.0.1:8420",
+        value_delimiter = ',',
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: Vec<Listen>,
     /// Where the database is; it is created and brought up to date where need be.
     #[arg(
         long,
@@ -47,6 +59,24 @@ pub struct ServeArgs {
         value_name = "URL"
     )]
     pub database: DatabaseText,
+    /// Certificate of the service in PEM, with those that lead to its CA; read again when it changes.
+    #[arg(long, env = "IPAM_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key in PEM.
+    #[arg(long, env = "IPAM_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// CA certificates in PEM: a client certificate from them is the node that is its only DNS name.
+    #[arg(long, env = "IPAM_CLIENT_CA", requires = "tls_cert", value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+    /// Client certificates that count no more: revocation lists in PEM.
+    #[arg(long, env = "IPAM_CLIENT_CRL", requires = "client_ca", value_name = "FILE")]
+    pub client_crl: Option<PathBuf>,
+    /// Whether a credential is asked for; by default it is, unless only this machine can reach the service.
+    #[arg(long, env = "IPAM_CREDENTIALS", value_name = "WHETHER")]
+    pub credentials: Option<Asked>,
+    /// Where there is no admin's token yet, make one and write it to this new file, for its owner alone.
+    #[arg(long, env = "IPAM_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
+    pub bootstrap_token_file: Option<PathBuf>,
     /// Form of the log on stderr.
     #[arg(long, env = "IPAM_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -61,29 +91,69 @@ pub struct ServeArgs {
     pub insecure_no_auth: bool,
 }
 
+/// Whether a credential is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Asked {
+    /// Without one nobody is let in.
+    Required,
+    /// Whoever reaches the service may do everything.
+    Unasked,
+}
+
+/// What keeps others out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Security {
+    /// Whether a credential is asked for.
+    pub credentials: Credentials,
+    /// Certificates, where TCP is TLS.
+    pub tls: Option<TlsFiles>,
+    /// What was accepted word by word, to be warned of.
+    pub dangers: Vec<&'static str>,
+}
+
 impl ServeArgs {
-    /// Whether the listener is safe, or its dangers are accepted word by word.
+    /// What keeps others out; the dangers of listeners that they can reach have to be accepted word by word.
     ///
     /// # Errors
-    /// Others can reach it and that is not accepted; the message says the cure.
-    pub fn accepted(&self) -> Result<Exposure, String> {
-        if self.listen.ip().is_loopback() {
-            return Ok(Exposure::Loopback);
+    /// One is not accepted; the message says the cure.
+    pub fn security(&self) -> Result<Security, String> {
+        let tls = self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| TlsFiles {
+            cert,
+            key,
+            client_ca: self.client_ca.clone(),
+            client_crl: self.client_crl.clone(),
+        });
+        let Some(open) = self.listen.iter().find(|listen| !listen.is_local()) else {
+            let credentials = match self.credentials {
+                Some(Asked::Required) => Credentials::Required,
+                Some(Asked::Unasked) | None => Credentials::Unasked,
+            };
+            return Ok(Security { credentials, tls, dangers: Vec::new() });
+        };
+        let mut dangers = Vec::new();
+        let mut cures = Vec::new();
+        match (&tls, self.insecure_no_tls) {
+            (Some(_), _) => {}
+            (None, true) => {
+                dangers.push("without TLS others can read and change what is sent, tokens included")
+            }
+            (None, false) => cures.push("give --tls-cert and --tls-key, or accept that by --insecure-no-tls"),
         }
-        let missing: Vec<&str> =
-            [(self.insecure_no_tls, "--insecure-no-tls"), (self.insecure_no_auth, "--insecure-no-auth")]
-                .into_iter()
-                .filter_map(|(given, flag)| (!given).then_some(flag))
-                .collect();
-        if missing.is_empty() {
-            return Ok(Exposure::Others);
+        let credentials = match (self.credentials, self.insecure_no_auth) {
+            (Some(Asked::Required), _) | (None, false) => Credentials::Required,
+            (Some(Asked::Unasked) | None, true) => {
+                dangers.push("without credentials whoever reaches this service may do everything");
+                Credentials::Unasked
+            }
+            (Some(Asked::Unasked), false) => {
+                cures.push("leave out --credentials unasked, or accept that by --insecure-no-auth");
+                Credentials::Unasked
+            }
+        };
+        if cures.is_empty() {
+            return Ok(Security { credentials, tls, dangers });
         }
-        Err(format!(
-            "--listen {} can be reached by others, and this service has neither TLS nor credentials yet: listen on \
-             127.0.0.1, or accept that by {}",
-            self.listen,
-            missing.join(" and ")
-        ))
+        Err(format!("--listen {open} can be reached by others: {}", cures.join("; and ")))
     }
 }
 
@@ -112,15 +182,6 @@ impl DatabaseText {
     pub fn url(&self) -> Result<DatabaseUrl, String> {
         database(&self.0).map_err(|cure| format!("--database (or IPAM_DATABASE): {cure}"))
     }
-}
-
-/// Who can reach the listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exposure {
-    /// Only this machine.
-    Loopback,
-    /// Others.
-    Others,
 }
 
 fn database(text: &str) -> Result<DatabaseUrl, String> {
@@ -153,9 +214,13 @@ mod tests {
 
     fn args(words: &[&str]) -> Result<ServeArgs, clap::Error> {
         match Cli::try_parse_from([&["ipam-server", "serve"], words].concat())?.command {
-            Command::Serve(args) => Ok(args),
+            Command::Serve(args) => Ok(*args),
             Command::Openapi => unreachable!("serve was asked for"),
         }
+    }
+
+    fn security(words: &[&str]) -> Result<Security, String> {
+        args(words).unwrap().security()
     }
 
     #[test]
@@ -164,21 +229,43 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_the_default_and_needs_nothing_said() {
-        assert_eq!(args(&[]).unwrap().accepted(), Ok(Exposure::Loopback));
-        assert_eq!(args(&["--listen", "[::1]:0"]).unwrap().accepted(), Ok(Exposure::Loopback));
+    fn this_machine_alone_needs_nothing_said() {
+        let open = Ok(Security { credentials: Credentials::Unasked, tls: None, dangers: Vec::new() });
+        for listen in [&[][..], &["--listen", "[::1]:0"], &["--listen", "unix:///run/s,127.0.0.1:1"]] {
+            assert_eq!(security(listen), open, "{listen:?}");
+        }
+        let asked = security(&["--credentials", "required"]).unwrap();
+        assert_eq!(asked.credentials, Credentials::Required);
     }
 
     #[test]
-    fn other_listeners_want_both_dangers_accepted() {
-        let open = ["--listen", "0.0.0.0:8420"];
+    fn others_are_kept_out_or_let_in_word_by_word() {
+        let open = ["--listen", "127.0.0.1:1", "--listen", "0.0.0.0:8420"];
+        let with = |more: &[&str]| security(&[&open[..], more].concat());
+        let error = with(&[]).unwrap_err();
         assert!(
-            args(&open).unwrap().accepted().unwrap_err().contains("--insecure-no-tls and --insecure-no-auth")
+            error.contains("0.0.0.0:8420")
+                && error.contains("--tls-cert")
+                && error.contains("--insecure-no-tls")
         );
-        let half = [&open[..], &["--insecure-no-tls"]].concat();
-        assert!(args(&half).unwrap().accepted().unwrap_err().ends_with("--insecure-no-auth"));
-        let both = [&half[..], &["--insecure-no-auth"]].concat();
-        assert_eq!(args(&both).unwrap().accepted(), Ok(Exposure::Others));
+        let plain = with(&["--insecure-no-tls"]).unwrap();
+        assert_eq!((plain.credentials, plain.dangers.len()), (Credentials::Required, 1));
+        let tls = with(&["--tls-cert", "c", "--tls-key", "k"]).unwrap();
+        assert_eq!((tls.credentials, tls.dangers.len(), tls.tls.is_some()), (Credentials::Required, 0, true));
+        let none = with(&["--insecure-no-tls", "--insecure-no-auth"]).unwrap();
+        assert_eq!((none.credentials, none.dangers.len()), (Credentials::Unasked, 2));
+        let both = with(&["--insecure-no-tls", "--insecure-no-auth", "--credentials", "required"]).unwrap();
+        assert_eq!(both.credentials, Credentials::Required);
+        let unasked = with(&["--insecure-no-tls", "--credentials", "unasked"]).unwrap_err();
+        assert!(unasked.contains("--insecure-no-auth"), "{unasked}");
+    }
+
+    #[test]
+    fn what_goes_together_is_wanted_together() {
+        for half in [&["--tls-cert", "c"][..], &["--tls-key", "k"], &["--client-ca", "c"]] {
+            assert!(args(half).is_err(), "{half:?}");
+        }
+        assert!(args(&["--listen", "unix://relative"]).unwrap_err().to_string().contains("unix:///"));
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! transaction) → `ipam_api::planning` and `ipam_api::ledger` (pure).
 
 pub mod api;
+mod bootstrap;
 pub mod clock;
 pub mod config;
+pub mod endpoint;
+pub mod peer;
 pub mod serve;
 pub mod store;
+pub mod tls;

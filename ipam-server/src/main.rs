@@ -1,10 +1,9 @@
 //! The binary of the central service.
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use ipam_server::{
     api,
-    config::{Cli, Command, Exposure, LogFormat, ServeArgs},
+    config::{Command, LogFormat, Security, ServeArgs, file},
     serve,
     store::DatabaseUrl,
 };
@@ -15,10 +14,14 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match file::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match cli.command {
         Command::Openapi => done(print_document()),
-        Command::Serve(args) => match (args.accepted(), args.database.url()) {
-            (Ok(exposure), Ok(database)) => done(run(&args, &database, exposure)),
+        Command::Serve(args) => match (args.security(), args.database.url()) {
+            (Ok(security), Ok(database)) => done(run(&args, &database, security)),
             (Err(message), _) | (_, Err(message)) => {
                 eprintln!("error: {message}");
                 ExitCode::from(2)
@@ -41,7 +44,7 @@ fn print_document() -> Result<()> {
     std::io::stdout().write_all(api::document().as_bytes()).context("cannot write to stdout")
 }
 
-fn run(args: &ServeArgs, database: &DatabaseUrl, exposure: Exposure) -> Result<()> {
+fn run(args: &ServeArgs, database: &DatabaseUrl, security: Security) -> Result<()> {
     let filter = EnvFilter::builder().parse(&args.log_filter).with_context(|| {
         format!("--log {:?} is not a filter: give error, warn, info, debug or trace", args.log_filter)
     })?;
@@ -57,5 +60,5 @@ fn run(args: &ServeArgs, database: &DatabaseUrl, exposure: Exposure) -> Result<(
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve::serve(args, database, exposure))
+        .block_on(serve::serve(args, database, security))
 }

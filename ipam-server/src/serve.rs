@@ -1,101 +1,108 @@
 //! Serving until told to stop, and stopping without losing what was accepted.
 
 use crate::{
-    api::{self, Service},
+    api::{self, Credentials, Service},
+    bootstrap,
     clock::SystemClock,
-    config::{Exposure, ServeArgs},
+    config::{Security, ServeArgs},
+    endpoint::Endpoint,
     store::{DatabaseUrl, Store},
+    tls::Tls,
 };
 use anyhow::{Context, Result};
-use axum::serve::ListenerExt;
-use std::{future::IntoFuture, io::Write, net::SocketAddr, sync::Arc, time::Duration};
+use futures::future::try_join_all;
+use std::{io::Write, sync::Arc, time::Duration};
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinSet,
+    time::MissedTickBehavior,
 };
 
 /// How long requests in flight may take once the service is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Where requests come from. Other kinds of listener join here.
-#[derive(Debug)]
-enum Endpoint {
-    Tcp(TcpListener),
-}
-
-impl Endpoint {
-    async fn bind(address: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: stop what listens there, or choose another --listen")
-        })?;
-        Ok(Self::Tcp(listener))
-    }
-
-    fn address(&self) -> Result<SocketAddr> {
-        let Self::Tcp(listener) = self;
-        listener.local_addr().context("the listener has no address")
-    }
-
-    /// Answers requests until `stop` changes, then those in flight.
-    async fn answer(self, router: axum::Router, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
-        let Self::Tcp(listener) = self;
-        // An answer is one small segment: it must not wait for the acknowledgement of the one before.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY could not be set");
-            }
-        });
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move {
-                // The sender lives as long as this future; an error means that it is gone, so stop as well.
-                let _ = stop.wait_for(|stop| *stop).await;
-            })
-            .into_future()
-            .await
-    }
-}
+/// How often it is written down when tokens were last used.
+const NOTE_USES: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or SIGINT, finishes what is in flight, and closes the database.
 ///
 /// # Errors
-/// The database cannot be opened, or the listener cannot be bound.
-pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, exposure: Exposure) -> Result<()> {
-    if exposure == Exposure::Others {
-        tracing::warn!(
-            listen = %args.listen,
-            "listening without TLS and without credentials: whoever reaches this address may do everything"
-        );
+/// The database cannot be opened, certificates cannot be read, or a listener cannot be bound.
+pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, security: Security) -> Result<()> {
+    for danger in &security.dangers {
+        tracing::warn!("{danger}");
     }
     // Before anything is announced, so that no early signal ends the process by default.
     let signals = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     let store = Store::open(database, Arc::new(SystemClock))
         .await
         .with_context(|| format!("cannot open the database {}", place(database)))?;
-    let endpoint = Endpoint::bind(args.listen).await?;
-    let address = endpoint.address()?;
-    let service = Service::new(store.clone());
+    // Ends with this function: dropped, a set ends its tasks.
+    let mut background = JoinSet::new();
+    background.spawn(note_uses(store.clone()));
+    let tls = match security.tls {
+        None => None,
+        Some(files) => {
+            let (tls, reading) = Tls::read(files).context("TLS")?;
+            background.spawn(reading);
+            Some(tls)
+        }
+    };
+    if let Some(file) = &args.bootstrap_token_file {
+        bootstrap::first_admin(&store, file).await?;
+    }
+    if security.credentials == Credentials::Required && !store.has_admin().await? {
+        tracing::warn!(
+            "credentials are required and there is no admin's token: start with --bootstrap-token-file FILE, or \
+             listen at a unix socket as well, where root is admin"
+        );
+    }
+    let service = Service::new(store.clone(), security.credentials);
     let (stop, stopped) = watch::channel(false);
-    let mut answering = std::pin::pin!(endpoint.answer(api::router(service.clone()), stopped));
-
-    tracing::info!(%address, "listening");
-    announce(address);
+    let mut urls = Vec::new();
+    let mut answering = Vec::new();
+    for listen in &args.listen {
+        let endpoint = Endpoint::bind(listen, tls.as_ref()).await?;
+        urls.push(endpoint.url()?);
+        answering.push(endpoint.answer(api::router(service.clone()), stopped.clone()));
+    }
+    let mut answering = std::pin::pin!(try_join_all(answering));
+    for url in &urls {
+        tracing::info!(url, credentials = ?security.credentials, "listening");
+        announce(url);
+    }
 
     let outcome = tokio::select! {
-        outcome = &mut answering => outcome,
+        outcome = &mut answering => outcome.map(|_| ()),
         signal = either(signals) => {
             tracing::info!(signal, "stopping");
             service.stop();
             stop.send_replace(true);
-            tokio::time::timeout(GRACE, answering).await.unwrap_or_else(|_| {
-                tracing::warn!(seconds = GRACE.as_secs(), "requests still in flight are cut off");
-                Ok(())
-            })
+            tokio::time::timeout(GRACE, answering).await.map_or_else(
+                |_| {
+                    tracing::warn!(seconds = GRACE.as_secs(), "requests still in flight are cut off");
+                    Ok(())
+                },
+                |ended| ended.map(|_| ()),
+            )
         }
     };
+    drop(background);
     store.close().await;
     tracing::info!("stopped");
-    outcome.context("the listener failed")
+    outcome.context("a listener failed")
+}
+
+async fn note_uses(store: Store) {
+    let mut ticks = tokio::time::interval(NOTE_USES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = store.note_uses().await {
+            tracing::warn!(%error, "when tokens were last used is written down later");
+        }
+    }
 }
 
 /// Where a database is, for people; never with a secret.
@@ -105,10 +112,10 @@ fn place(database: &DatabaseUrl) -> String {
     }
 }
 
-/// One line for whoever started the process and reads its stdout.
-fn announce(address: SocketAddr) {
+/// One line a listener for whoever started the process and reads its stdout.
+fn announce(url: &str) {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "listening on http://{address}").and_then(|()| out.flush()).is_err() {
+    if writeln!(out, "listening on {url}").and_then(|()| out.flush()).is_err() {
         tracing::debug!("nobody reads stdout");
     }
 }

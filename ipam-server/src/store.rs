@@ -11,6 +11,7 @@ mod capacity;
 mod change;
 mod db;
 mod error;
+mod events;
 mod mutation;
 mod nodes;
 mod plans;
@@ -21,18 +22,22 @@ mod statements;
 mod subnets;
 mod sync;
 mod tiling;
+mod tokens;
 mod vnets;
 mod writer;
 
 pub use allocations::{AllocationFilter, NodeCall};
-pub use change::{Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
+pub use change::{Actor, Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
 pub use db::DatabaseUrl;
 pub use error::{Kind, Shortage, StoreError};
+pub use events::EventFilter;
 pub use nodes::NodeFilter;
+pub use tokens::{Grant, Known, Swapper};
 
 use crate::clock::Clock;
 use db::Db;
 use std::sync::Arc;
+use tokens::Cache;
 use writer::Writer;
 
 /// Result of a store method.
@@ -44,6 +49,7 @@ pub struct Store {
     db: Db,
     clock: Arc<dyn Clock>,
     writer: Writer,
+    cache: Cache,
 }
 
 impl Store {
@@ -55,7 +61,7 @@ impl Store {
         let db = Db::open(url).await?;
         db.migrate().await?;
         let writer = Writer::start(db.clone(), Arc::clone(&clock));
-        Ok(Self { db, clock, writer })
+        Ok(Self { db, clock, writer, cache: Cache::default() })
     }
 
     /// Whether the database answers.
@@ -73,6 +79,9 @@ impl Store {
     /// Finishes what was accepted and closes the database.
     pub async fn close(&self) {
         self.writer.stop().await;
+        if let Err(error) = self.note_uses().await {
+            tracing::warn!(%error, "when tokens were last used is not written down");
+        }
         self.db.close().await;
     }
 }

@@ -1,6 +1,6 @@
-use super::{BlockVersion, BootSeq, Claim, Range};
+use super::{BlockVersion, BootSeq, Claim, Range, TokenState};
 use crate::{
-    names::{NodeName, PoolName, SubnetPath},
+    names::{NodeName, PoolName, SubnetPath, TokenId},
     quantity::{MaxPods, RestSeconds},
 };
 use ipnet::IpNet;
@@ -104,6 +104,24 @@ pub struct RestingAddress {
     pub age_seconds: u64,
 }
 
+/// The token that a node shows, by what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCredential {
+    /// Its id.
+    pub id: TokenId,
+    /// Whether it still counts.
+    pub state: TokenState,
+    /// When it ends; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was last seen, to the minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
+}
+
 /// A node as the service knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,6 +170,9 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_contact: Option<Timestamp>,
+    /// The newest token of the node; absent where it has none (a client certificate, or no credentials at all).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<NodeCredential>,
     /// When the claim was made.
     #[schema(value_type = String, format = DateTime)]
     pub claimed_at: Timestamp,

@@ -4,7 +4,7 @@ use super::{
     extract::{Conditions, MergePatch, RequestBody, opaque},
     problem::ApiError,
 };
-use crate::store::{Change, Commit, Precondition, Store, StoreError, Versioned, Written};
+use crate::store::{Change, Precondition, Store, StoreError, Versioned, Written};
 use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -105,15 +105,14 @@ pub(crate) async fn patch<T: Editable, P: RequestBody>(
     thing: &T,
     store: &Store,
     patch: &MergePatch<P>,
-    wanted: Precondition,
-    commit: Commit,
+    asked: &Change,
     uri: &Uri,
 ) -> Answer {
     // Without If-Match an edit may meet another one between its read and its write; it then starts over.
     const ATTEMPTS: usize = 5;
     for _ in 0..ATTEMPTS {
         let Versioned { value, version } = thing.read(store).await?;
-        let met = match &wanted {
+        let met = match &asked.precondition {
             Precondition::None | Precondition::Exists => true,
             Precondition::Version(versions) => versions.contains(&version),
             Precondition::Absent => false,
@@ -131,10 +130,11 @@ pub(crate) async fn patch<T: Editable, P: RequestBody>(
             ApiError::internal()
         })?;
         let spec = patch.apply(current)?;
-        let change = Change { precondition: Precondition::Version(vec![version]), commit };
+        let precondition = Precondition::Version(vec![version]);
+        let change = Change { precondition, ..asked.clone() };
         match thing.write(store, &spec, &change).await {
             Err(StoreError::PreconditionFailed(_))
-                if matches!(wanted, Precondition::None | Precondition::Exists) => {}
+                if matches!(asked.precondition, Precondition::None | Precondition::Exists) => {}
             done => return put(&done?, uri),
         }
     }

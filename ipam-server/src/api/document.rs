@@ -1,8 +1,9 @@
 //! The OpenAPI document: what the derives say of the routes, tidied where they say it clumsily.
 
+use super::access;
 use ipam_api::wire::Problem;
 use serde_json::{Map, Value, json};
-use utoipa::OpenApi;
+use utoipa::{Modify, OpenApi};
 
 /// What is said of the API as a whole.
 #[derive(OpenApi)]
@@ -22,11 +23,21 @@ use utoipa::OpenApi;
         (name = "nodes", description = "VMs that have claimed a block"),
         (name = "allocations", description = "Addresses held by pods"),
         (name = "planning", description = "What would fit, and what is used"),
+        (name = "access", description = "Credentials, and the record of what was done with them"),
         (name = "service", description = "The service itself"),
     ),
-    components(schemas(Problem))
+    components(schemas(Problem)),
+    modifiers(&Schemes)
 )]
 pub(super) struct Base;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        access::schemes(document.components.get_or_insert_default());
+    }
+}
 
 /// The document as text: JSON with sorted keys, indented, with a final newline.
 pub(super) fn text(document: &utoipa::openapi::OpenApi) -> String {

@@ -12,8 +12,8 @@ pub(crate) use checks::{at_most, mac_address, not_empty, pod_texts, text_length}
 pub(crate) use conditions::{ConditionHeaders, Conditions};
 pub(crate) use path::Path;
 pub(crate) use query::{
-    AllocationsQuery, ChangeQuery, DeletionQuery, NetworkQuery, NoQuery, NodesQuery, PageQuery, Query,
-    ReleaseQuery, opaque,
+    AllocationsQuery, ChangeQuery, DeletionQuery, EventsQuery, NetworkQuery, NoQuery, NodesQuery, PageQuery,
+    Query, ReleaseQuery, opaque,
 };
 pub(crate) use stamp::{NodeHeader, StampHeader};
 

@@ -28,9 +28,11 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 /// Gives each request an id and a line in the log.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
+pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
+    // Events name it too.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = request.method().clone();
     let path = request
         .extensions()

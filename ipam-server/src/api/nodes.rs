@@ -2,14 +2,16 @@
 
 use super::{
     Service,
+    access::forbidden,
     answer::{self, Answer},
+    caller::Caller,
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, DeletionQuery, NoQuery, NodesQuery, Path, Query,
         RequestBody, mac_address, text_length,
     },
-    problem::{ANY, BODY, NAMED, SHORTAGE, problems},
+    problem::{ANY, ApiError, BODY, NAMED, SHORTAGE, problems},
 };
-use crate::store::{Change, Departure, NodeFilter};
+use crate::store::{Departure, NodeFilter, VmState};
 use axum::{
     extract::State,
     http::{StatusCode, Uri},
@@ -101,10 +103,34 @@ pub(crate) async fn put(
     Path(path): Path<NodePath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     Body(spec): Body<NodeSpec>,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    check_own(&caller, &spec)?;
+    let change = caller.change(&conditions, query.commit())?;
     answer::put(&service.store.put_node(&path.node, &spec, &change).await?, &uri)
+}
+
+/// What a node may not say of itself: that another VM is gone, and that it is in another pool than its token is for.
+fn check_own(caller: &Caller, spec: &NodeSpec) -> Result<(), ApiError> {
+    let Some((node, pool)) = caller.node() else { return Ok(()) };
+    if spec.replace {
+        return Err(forbidden(
+            caller,
+            &format!(
+                "node {node} cannot say that its predecessor is gone: an admin registers it with replace"
+            ),
+        ));
+    }
+    match pool {
+        Some(pool) if *pool != spec.pool => Err(forbidden(
+            caller,
+            &format!(
+                "the token of node {node} is for pool {pool}: register in that, or ask for another token"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Ends a node's claim: now, or once the node confirms that its block is empty.
@@ -125,8 +151,15 @@ pub(crate) async fn delete(
     Path(path): Path<NodePath>,
     Query(query): Query<DeletionQuery>,
     conditions: Conditions,
+    caller: Caller,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    if caller.node().is_some() && query.vm() == VmState::Gone {
+        return Err(forbidden(
+            &caller,
+            "a node that asks is not gone: leave vmGone out, and confirm the end by a sync with an empty journal",
+        ));
+    }
+    let change = caller.change(&conditions, query.commit())?;
     match service.store.delete_node(&path.node, query.vm(), &change).await? {
         Departure::Freed => answer::no_content(),
         Departure::Waiting(node) => answer::json(StatusCode::ACCEPTED, &node),

@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::{self, Answer, Editable},
+    caller::Caller,
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, MergePatch, NoQuery, PageQuery, Path, Query,
         RequestBody,
@@ -111,9 +112,10 @@ pub(crate) async fn put(
     Path(path): Path<PoolPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     Body(spec): Body<PoolSpec>,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     answer::put(&service.store.put_pool(&path.pool, &spec, &change).await?, &uri)
 }
 
@@ -133,9 +135,11 @@ pub(crate) async fn patch(
     Path(path): Path<PoolPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     edit: MergePatch<PoolPatch>,
 ) -> Answer {
-    answer::patch(&path, &service.store, &edit, conditions.precondition()?, query.commit(), &uri).await
+    let change = caller.change(&conditions, query.commit())?;
+    answer::patch(&path, &service.store, &edit, &change, &uri).await
 }
 
 /// Deletes a pool without nodes and gives its blocks back.
@@ -149,8 +153,9 @@ pub(crate) async fn delete(
     Path(path): Path<PoolPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     service.store.delete_pool(&path.pool, &change).await?;
     answer::no_content()
 }

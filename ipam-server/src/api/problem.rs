@@ -62,6 +62,11 @@ impl ApiError {
         )
     }
 
+    /// What happened and the cure.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     fn shortage(kind: ProblemType, shortage: Shortage) -> Self {
         let mut problem = Problem::new(kind, shortage.detail);
         problem.need = Some(shortage.need);
@@ -95,6 +100,7 @@ impl From<StoreError> for ApiError {
             StoreError::InUse(_) => ProblemType::InUse,
             StoreError::AddressTaken(_) => ProblemType::AddressTaken,
             StoreError::StaleClaim(_) => ProblemType::StaleClaim,
+            StoreError::Forbidden(_) => ProblemType::Forbidden,
             StoreError::PreconditionFailed(_) => ProblemType::PreconditionFailed,
         };
         Self::new(kind, error.to_string())
@@ -110,6 +116,8 @@ impl IntoResponse for ApiError {
         let mut response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         let extra: Option<(HeaderName, &'static str)> = match problem.kind {
             ProblemType::Unavailable => Some((header::RETRY_AFTER, "1")),
+            // RFC 6750, section 3.
+            ProblemType::Unauthenticated => Some((header::WWW_AUTHENTICATE, "Bearer realm=\"ipam\"")),
             // What is left of the body is not read, so the connection cannot go on.
             ProblemType::TooLarge => Some((header::CONNECTION, "close")),
             _ => None,

@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::{self, Answer},
+    caller::Caller,
     docs::{IfNoneMatch, NotModified},
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, NoQuery, PageQuery, Path, Query, RequestBody,
@@ -11,7 +12,6 @@ use super::{
     problem::{ANY, BODY, NAMED, SHORTAGE, problems},
     subnets::SubnetNames,
 };
-use crate::store::Change;
 use axum::{extract::State, http::Uri};
 use ipam_api::{
     names::{ReservationName, SubnetName, SubnetPath, VnetName},
@@ -109,9 +109,10 @@ pub(crate) async fn put(
     Path(names): Path<ReservationNames>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     Body(spec): Body<ReservationSpec>,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     answer::put(&service.store.put_reservation(&names.subnet(), &names.name, &spec, &change).await?, &uri)
 }
 
@@ -126,8 +127,9 @@ pub(crate) async fn delete(
     Path(names): Path<ReservationNames>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     service.store.delete_reservation(&names.subnet(), &names.name, &change).await?;
     answer::no_content()
 }

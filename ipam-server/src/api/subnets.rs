@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::{self, Answer, Editable},
+    caller::Caller,
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, MergePatch, NoQuery, PageQuery, Path, Query,
         RequestBody,
@@ -120,9 +121,10 @@ pub(crate) async fn put(
     Path(names): Path<SubnetNames>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     Body(spec): Body<SubnetSpec>,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     answer::put(&service.store.put_subnet(&names.path(), &spec, &change).await?, &uri)
 }
 
@@ -142,10 +144,11 @@ pub(crate) async fn patch(
     Path(names): Path<SubnetNames>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     edit: MergePatch<SubnetPatch>,
 ) -> Answer {
-    answer::patch(&names.path(), &service.store, &edit, conditions.precondition()?, query.commit(), &uri)
-        .await
+    let change = caller.change(&conditions, query.commit())?;
+    answer::patch(&names.path(), &service.store, &edit, &change, &uri).await
 }
 
 /// Deletes a subnet in which nothing but the platform's addresses is reserved.
@@ -159,8 +162,9 @@ pub(crate) async fn delete(
     Path(names): Path<SubnetNames>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     service.store.delete_subnet(&names.path(), &change).await?;
     answer::no_content()
 }

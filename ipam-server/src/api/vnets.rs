@@ -3,6 +3,7 @@
 use super::{
     Service,
     answer::{self, Answer, Editable},
+    caller::Caller,
     extract::{
         Body, ChangeQuery, ConditionHeaders, Conditions, MergePatch, NoQuery, PageQuery, Path, Query,
         RequestBody,
@@ -107,9 +108,10 @@ pub(crate) async fn put(
     Path(path): Path<VnetPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     Body(spec): Body<VnetSpec>,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     answer::put(&service.store.put_vnet(&path.vnet, &spec, &change).await?, &uri)
 }
 
@@ -129,9 +131,11 @@ pub(crate) async fn patch(
     Path(path): Path<VnetPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
     edit: MergePatch<VnetPatch>,
 ) -> Answer {
-    answer::patch(&path, &service.store, &edit, conditions.precondition()?, query.commit(), &uri).await
+    let change = caller.change(&conditions, query.commit())?;
+    answer::patch(&path, &service.store, &edit, &change, &uri).await
 }
 
 /// Deletes a VNet without subnets.
@@ -145,8 +149,9 @@ pub(crate) async fn delete(
     Path(path): Path<VnetPath>,
     Query(query): Query<ChangeQuery>,
     conditions: Conditions,
+    caller: Caller,
 ) -> Answer {
-    let change = Change { precondition: conditions.precondition()?, commit: query.commit() };
+    let change = caller.change(&conditions, query.commit())?;
     service.store.delete_vnet(&path.vnet, &change).await?;
     answer::no_content()
 }

@@ -1,4 +1,25 @@
+use ipam_api::names::TokenId;
 use std::ops::Deref;
+
+/// Who asks for a change: what its event says of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The name of a token, `node:NAME`, `uid:NUMBER`, `anonymous` or `service`.
+    pub name: String,
+    /// The token, where there was one.
+    pub token: Option<TokenId>,
+    /// Address and port of the peer, or the socket.
+    pub source: String,
+    /// The request's id.
+    pub request_id: Option<String>,
+}
+
+impl Default for Actor {
+    /// The service itself.
+    fn default() -> Self {
+        Self { name: "service".to_owned(), token: None, source: "service".to_owned(), request_id: None }
+    }
+}
 
 /// What must be true of a thing before it is changed (RFC 9110, section 13).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +52,8 @@ pub struct Change {
     pub precondition: Precondition,
     /// Whether it is kept.
     pub commit: Commit,
+    /// Who asks for it.
+    pub by: Actor,
 }
 
 /// A thing with its version, which its `ETag` shows.

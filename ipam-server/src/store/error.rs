@@ -18,6 +18,8 @@ pub enum Kind {
     Allocation,
     /// An address of a subnet.
     Address,
+    /// A token.
+    Token,
 }
 
 impl fmt::Display for Kind {
@@ -30,6 +32,7 @@ impl fmt::Display for Kind {
             Self::Node => "node",
             Self::Allocation => "allocation",
             Self::Address => "address",
+            Self::Token => "token",
         })
     }
 }
@@ -75,6 +78,9 @@ pub enum StoreError {
     /// The node's claim, boot or block version is not the current one.
     #[error("{0}")]
     StaleClaim(String),
+    /// The caller's credential is not for this.
+    #[error("{0}")]
+    Forbidden(String),
     /// It changed since it was read.
     #[error("{0}")]
     PreconditionFailed(String),

@@ -3,6 +3,7 @@
 use super::{
     Change, Commit, Page, Precondition, Result, Store, StoreError,
     db::{Tx, args},
+    events::{self, Deed},
 };
 use ipam_api::wire::Listing;
 use jiff::Timestamp;
@@ -16,10 +17,13 @@ use std::{
 const COUNT_CHANGE: &str = "UPDATE counter SET value = value + 1 WHERE name = 'change'";
 
 impl Store {
-    /// Keeps what the transaction did, or drops it where it was only tried.
-    pub(super) async fn finish(&self, tx: Tx, change: &Change) -> Result<()> {
+    /// Keeps what the transaction did and the event of it, or drops both where it was only tried.
+    pub(super) async fn finish(&self, mut tx: Tx, change: &Change, deed: &Deed) -> Result<()> {
         match change.commit {
-            Commit::Keep => tx.commit().await,
+            Commit::Keep => {
+                events::note(&mut tx, &change.by, deed, self.now()).await?;
+                tx.commit().await
+            }
             Commit::DryRun => tx.rollback().await,
         }
     }

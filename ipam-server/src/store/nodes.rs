@@ -9,6 +9,7 @@ pub(super) use leave::free_node;
 use super::{
     Change, Departure, Kind, Page, Result, Store, StoreError, Versioned, VmState, Written,
     db::{Tx, args},
+    events::Deed,
     mutation::{self, corrupt, cut, name_after, rows_wanted},
 };
 use ipam_api::{
@@ -48,13 +49,18 @@ impl Store {
         let mut tx = self.db.write().await?;
         let old = row::find(&mut tx, name).await?;
         mutation::check(&change.precondition, &format!("node {name}"), old.as_ref().map(|old| old.version))?;
+        let was = match &old {
+            Some(old) => Some(row::view(&mut tx, old, now).await?),
+            None => None,
+        };
         match &old {
             None => claim::claim(&mut tx, name, &spec, now).await?,
             Some(old) => again::again(&mut tx, old, &spec, now).await?,
         }
         let row = get(&mut tx, name).await?;
         let view = row::view(&mut tx, &row, now).await?;
-        self.finish(tx, change).await?;
+        self.finish(tx, change, &Deed::of_node(was.as_deref(), Some(&view.value))?).await?;
+        self.cache.forget();
         Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
     }
 
@@ -89,6 +95,7 @@ impl Store {
         let mut tx = self.db.write().await?;
         let row = get(&mut tx, name).await?;
         mutation::check(&change.precondition, &format!("node {name}"), Some(row.version))?;
+        let was = row::view(&mut tx, &row, now.as_millisecond()).await?.value;
         let departure = match decide(&row, vm)? {
             End::Now => {
                 free_node(&mut tx, row.id, now).await?;
@@ -105,7 +112,12 @@ impl Store {
                 Departure::Waiting(view.ok_or_else(|| corrupt(format!("node {name} is gone")))?)
             }
         };
-        self.finish(tx, change).await?;
+        let became = match &departure {
+            Departure::Freed => None,
+            Departure::Waiting(node) => Some(node),
+        };
+        self.finish(tx, change, &Deed::of_node(Some(&was), became)?).await?;
+        self.cache.forget();
         Ok(departure)
     }
 }
@@ -136,6 +148,14 @@ fn decide(row: &NodeRow, vm: VmState) -> Result<End> {
 
 async fn get(tx: &mut Tx, name: &NodeName) -> Result<NodeRow> {
     row::find(tx, name).await?.ok_or_else(|| StoreError::NotFound(Kind::Node, name.to_string()))
+}
+
+/// A node's pool and where it is in its life.
+pub(super) async fn brief(tx: &mut Tx, name: &NodeName) -> Result<Option<(PoolName, NodeState)>> {
+    match row::find(tx, name).await? {
+        Some(row) => Ok(Some((mutation::stored(&row.pool_name)?, row.state()?))),
+        None => Ok(None),
+    }
 }
 
 /// A node as the API shows it.

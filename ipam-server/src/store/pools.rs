@@ -9,6 +9,7 @@ pub(super) use supply::{Detail, OwnNeed, holdings, own_need, shares, supply, unc
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
+    events::Deed,
     mutation::{self, SomeOf, changed, listing, rows_wanted},
     subnets,
     tiling::{self, Tile, Use},
@@ -86,8 +87,9 @@ impl Store {
             }
         }
         let view = get(&mut tx, name).await?.view()?;
-        self.finish(tx, change).await?;
-        Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+        let was = old.map(StoredPool::view).transpose()?;
+        self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
+        Ok(if was.is_some() { Written::Updated(view) } else { Written::Created(view) })
     }
 
     /// A pool.
@@ -127,8 +129,12 @@ impl Store {
             tx.execute(sql, args![pool.id]).await?;
         }
         changed(&mut tx).await?;
-        self.finish(tx, change).await
+        self.finish(tx, change, &deed(name, Some(&pool.view()?.value), None)?).await
     }
+}
+
+fn deed(name: &PoolName, was: Option<&Pool>, became: Option<&Pool>) -> Result<Deed> {
+    Deed::of(format!("pool/{name}"), was, became)
 }
 
 fn alignment(alignment: Alignment) -> &'static str {

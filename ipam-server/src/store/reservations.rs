@@ -1,6 +1,7 @@
 use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
+    events::Deed,
     mutation::{self, SomeOf, changed, corrupt, listing, rows_wanted, stored, timestamp},
     pools::{self, OwnNeed},
     subnets::{self, SubnetRow},
@@ -125,7 +126,8 @@ impl Store {
         }
         check_lack(&mut tx, &subnet, name, lacked).await?;
         let view = get(&mut tx, &subnet, name).await?.view(&subnet)?;
-        self.finish(tx, change).await?;
+        let was = old.as_ref().map(|old| old.view(&subnet)).transpose()?;
+        self.finish(tx, change, &deed(&subnet, name, was.as_deref(), Some(&view.value))?).await?;
         Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
     }
 
@@ -166,8 +168,17 @@ impl Store {
         tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Free)]).await?;
         tx.execute(DELETE, args![old.id]).await?;
         changed(&mut tx).await?;
-        self.finish(tx, change).await
+        self.finish(tx, change, &deed(&subnet, name, Some(&old.view(&subnet)?.value), None)?).await
     }
+}
+
+fn deed(
+    subnet: &SubnetRow,
+    name: &ReservationName,
+    was: Option<&Reservation>,
+    became: Option<&Reservation>,
+) -> Result<Deed> {
+    Deed::of(format!("reservation/{}/{name}", subnet.path()?), was, became)
 }
 
 fn title(subnet: &SubnetRow, name: &ReservationName) -> Result<String> {

@@ -8,6 +8,7 @@ pub(super) use row::{SubnetRow, by_id, find, get, line};
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
+    events::Deed,
     mutation::{self, SomeOf, changed, cut, listing, rows_wanted, stored},
     pools::{self, OwnNeed},
     tiling,
@@ -74,7 +75,7 @@ impl Store {
             &format!("subnet {path}"),
             old.as_ref().map(|old| old.version),
         )?;
-        let created = old.is_none();
+        let was = old.as_ref().map(SubnetRow::view).transpose()?;
         match old {
             Some(old) => {
                 let was = old.spec()?;
@@ -103,8 +104,8 @@ impl Store {
             }
         }
         let view = get(&mut tx, path).await?.view()?;
-        self.finish(tx, change).await?;
-        Ok(if created { Written::Created(view) } else { Written::Updated(view) })
+        self.finish(tx, change, &deed(path, was.as_deref(), Some(&view.value))?).await?;
+        Ok(if was.is_none() { Written::Created(view) } else { Written::Updated(view) })
     }
 
     /// A subnet.
@@ -141,7 +142,7 @@ impl Store {
             tx.execute(sql, args![subnet.id]).await?;
         }
         changed(&mut tx).await?;
-        self.finish(tx, change).await
+        self.finish(tx, change, &deed(path, Some(&subnet.view()?.value), None)?).await
     }
 
     /// The tiles of a subnet in order.
@@ -162,6 +163,10 @@ impl Store {
         let (rows, next) = cut(rows, page, |row| row.first.to_string());
         Ok(Listing { items: rows.iter().map(|row| row.info(line)).collect::<Result<_>>()?, next })
     }
+}
+
+fn deed(path: &SubnetPath, was: Option<&Subnet>, became: Option<&Subnet>) -> Result<Deed> {
+    Deed::of(format!("subnet/{path}"), was, became)
 }
 
 /// The platform's addresses take none that the nodes still planned need for themselves.

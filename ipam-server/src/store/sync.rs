@@ -1,10 +1,11 @@
 //! A node's whole journal against the ledger (P3), and the end of its claim (P6).
 
 use super::{
-    NodeCall, Result, Store, StoreError,
+    Actor, NodeCall, Result, Store, StoreError,
     allocations::{needs_stamp, refused, unknown_node},
     book::{Book, Holder, Row, Tenancy},
     db::{Tx, args},
+    events::{self, Deed},
     nodes,
 };
 use ipam_api::{
@@ -72,12 +73,24 @@ impl Store {
             save_conflicts(&mut tx, &holder, request, now).await?;
         }
         let node = if decision.confirms_deletion {
+            let was = nodes::node_view(&mut tx, &call.node, now).await?;
             nodes::free_node(&mut tx, holder.id, now).await?;
+            if let Some(was) = &was {
+                let by = Actor {
+                    name: format!("node:{}", call.node),
+                    source: "sync".to_owned(),
+                    ..Actor::default()
+                };
+                events::note(&mut tx, &by, &Deed::freed(was)?, now.as_millisecond()).await?;
+            }
             None
         } else {
             nodes::node_view(&mut tx, &call.node, now).await?
         };
         tx.commit().await?;
+        if node.is_none() {
+            self.cache.forget();
+        }
         Ok(SyncAnswer { items: results(request, &decision), node })
     }
 }

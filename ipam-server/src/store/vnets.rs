@@ -5,6 +5,7 @@ pub(super) use rules::overlap;
 use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
     db::{Tx, args},
+    events::Deed,
     mutation::{self, SomeOf, changed, corrupt, listing, stored, timestamp},
 };
 use ipam_api::{
@@ -113,7 +114,8 @@ impl Store {
             changed(&mut tx).await?;
         }
         let view = get(&mut tx, name).await?.view()?;
-        self.finish(tx, change).await?;
+        let was = old.as_ref().map(VnetRow::view).transpose()?;
+        self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
         Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
     }
 
@@ -147,8 +149,12 @@ impl Store {
         }
         tx.execute(DELETE, args![vnet.id]).await?;
         changed(&mut tx).await?;
-        self.finish(tx, change).await
+        self.finish(tx, change, &deed(name, Some(&vnet.view()?.value), None)?).await
     }
+}
+
+fn deed(name: &VnetName, was: Option<&Vnet>, became: Option<&Vnet>) -> Result<Deed> {
+    Deed::of(format!("vnet/{name}"), was, became)
 }
 
 /// No VNet's addresses overlap another's, nor another's services.

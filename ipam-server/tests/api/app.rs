@@ -1,15 +1,19 @@
 //! The real router over a real database in a temporary file. Every answer is checked against the document.
 
-use crate::schema::findings;
+use crate::{
+    examples::{VIEWER_ID, viewer},
+    schema::findings,
+};
 use axum::{
     Router,
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
 };
+use ipam_api::wire::{Role, TokenSpec};
 use ipam_server::{
-    api::{self, Service},
+    api::{self, Credentials, Service},
     clock::SystemClock,
-    store::{DatabaseUrl, Store},
+    store::{Change, DatabaseUrl, Store},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -93,7 +97,7 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::Sqlite(dir.path().join("ipam.db"));
         let store = Store::open(&url, Arc::new(SystemClock)).await.unwrap();
-        let service = Service::new(store.clone());
+        let service = Service::new(store.clone(), Credentials::Unasked);
         let document = serde_json::from_str(&api::document()).unwrap();
         Self { router: api::router(service.clone()), service, store, document, _dir: dir }
     }
@@ -132,6 +136,17 @@ impl App {
         .await
         .expect(201);
         app.put("/v1/nodes/vm-1/allocations/c0/eth0", &json!({})).await.expect(201);
+        let spec = TokenSpec {
+            name: "viewer".to_owned(),
+            role: Role::Viewer,
+            node: None,
+            pool: None,
+            uses: None,
+            expires_in_seconds: None,
+            node_token_seconds: None,
+        };
+        let token = app.store.create_token(&spec, &viewer(), &Change::default()).await.unwrap();
+        assert_eq!(token.id.as_str(), VIEWER_ID);
         app
     }
 

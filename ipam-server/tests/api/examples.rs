@@ -1,6 +1,7 @@
 //! One request of each operation that makes sense to a furnished service.
 
 use axum::http::Method;
+use ipam_api::{token::Secret, wire::Role};
 use serde_json::{Value, json};
 
 /// An operation with a valid request.
@@ -46,6 +47,14 @@ impl Example {
     }
 }
 
+/// The id of the token that `App::furnished` makes of [`viewer`].
+pub(crate) const VIEWER_ID: &str = "d7b071c29a21a626";
+
+/// A viewer's token.
+pub(crate) fn viewer() -> Secret {
+    Secret::new(Role::Viewer, [1; 32])
+}
+
 /// The value of a path parameter.
 fn parameter(operation: &str, name: &str) -> &'static str {
     match (operation, name) {
@@ -57,6 +66,8 @@ fn parameter(operation: &str, name: &str) -> &'static str {
         (_, "pool") => "workers",
         (_, "containerId") => "c0",
         (_, "ifName") => "eth0",
+        // The one that `App::furnished` made.
+        (_, "token") => VIEWER_ID,
         (_, "ip") => "10.240.0.10",
         other => panic!("no example for {other:?}"),
     }
@@ -96,6 +107,8 @@ fn body(operation: &str) -> Value {
             }],
             "conflicts": [{"address": "10.240.1.5", "mac": "02:00:0a:f0:00:0b", "ageSeconds": 1}]
         }),
+        "createToken" => json!({"name": "alice", "role": "planner", "expiresInSeconds": 3600}),
+        "putCredential" => json!({"token": format!("ipam_node_{}", "A".repeat(43))}),
         "plan" => json!({
             "subnets": [{"subnet": "test/nodes", "cidrs": ["10.1.0.0/22"]}],
             "pools": [{"name": "big", "subnets": [{"subnet": "test/nodes"}], "maxPods": 30, "nodes": 20, "surge": 1}]

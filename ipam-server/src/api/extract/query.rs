@@ -1,10 +1,11 @@
 use super::{super::problem::ApiError, named, percent_decoded};
-use crate::store::{Commit, Page, VmState};
+use crate::store::{Commit, EventFilter, Page, VmState};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use ipam_api::{
     names::{NetworkName, NodeName, PoolName},
     wire::{DEFAULT_LIMIT, MAX_LIMIT},
 };
+use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, net::IpAddr};
 use utoipa::IntoParams;
@@ -177,6 +178,77 @@ pub(crate) struct AllocationsQuery {
 impl AllocationsQuery {
     pub(crate) fn page(&self) -> Page {
         page(self.limit, self.after.clone())
+    }
+}
+
+/// Which events are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// Only those of this thing, or of all things of a kind.
+    #[param(value_type = Option<String>, example = "pool/workers")]
+    subject: Option<Text>,
+    /// Only those of this actor.
+    #[param(value_type = Option<String>, example = "alice")]
+    actor: Option<Text>,
+    /// Only those of this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Time>,
+    /// Only those before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Time>,
+    /// Most items of the page.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<Limit>,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>, pattern = "^([0-9a-f]{2})+$")]
+    after: Option<Cursor>,
+}
+
+impl EventsQuery {
+    pub(crate) fn page(&self) -> Page {
+        page(self.limit, self.after.clone())
+    }
+
+    pub(crate) fn filter(self) -> EventFilter {
+        let text = |text: Option<Text>| text.map(|Text(text)| text);
+        EventFilter {
+            subject: text(self.subject),
+            actor: text(self.actor),
+            since: self.since.map(|Time(time)| time),
+            until: self.until.map(|Time(time)| time),
+        }
+    }
+}
+
+/// A text that something can have.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct Text(String);
+
+impl TryFrom<String> for Text {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        const LONGEST: usize = 512;
+        if text.is_empty() || text.len() > LONGEST || text.contains('\0') {
+            return Err("is empty or too long: give 1 to 512 characters, or leave it out");
+        }
+        Ok(Self(text))
+    }
+}
+
+/// A moment.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Time(Timestamp);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("{text:?} is no time: write one such as 2026-01-31T12:00:00Z"))
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
         Result, StoreError,
         db::{Tx, args},
         mutation::changed,
-        pools, subnets, tiling,
+        pools, subnets, tiling, tokens,
     },
     claim::{allocator, first_state, next_claim},
     leave::{end_holdings, own_given_up},
@@ -93,6 +93,8 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
         own::on_line(old.line()?, &spec.addresses).map_err(|error| elsewhere(old, error))?
     };
     end_holdings(tx, old.id, now).await?;
+    // They are the gone VM's: its successor gets its own.
+    tokens::revoke_of_node(tx, &old.name).await?;
     if let Some(gone) = &old.uid {
         tx.execute(NOTE_REPLACED, args![old.id, gone.as_str()]).await?;
     }

@@ -7,6 +7,7 @@ use super::{
         mutation::{changed, corrupt},
         pools::{self, Wish},
         tiling::{self, Tile, Use},
+        tokens,
     },
     row::{BY_ID, NodeRow},
 };
@@ -36,6 +37,8 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
     tiling::retile(tx, row.subnet, own).await?;
     tx.execute(UNCLAIM, args![row.block]).await?;
     tx.execute(DELETE_NODE, args![node]).await?;
+    // Whoever has one could otherwise register in its name again.
+    tokens::revoke_of_node(tx, &row.name).await?;
     let pool = pools::by_id(tx, row.pool).await?;
     let wish = pools::wish(tx, &pool, row.subnet).await?;
     let extents = tiling::of_block(tx, row.block).await?;

@@ -4,14 +4,15 @@ use super::super::{
     Result, Versioned,
     db::{Tx, args},
     mutation::{corrupt, stored, timestamp},
-    subnets, tiling,
+    subnets, tiling, tokens,
 };
 use ipam_api::{
     line::{Line, Offset},
     names::NodeName,
     quantity::{MaxPods, RestSeconds},
     wire::{
-        Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Network, Node, NodeState, Range, RestingAddress,
+        Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Network, Node, NodeCredential, NodeState,
+        Range, RestingAddress,
     },
 };
 use ipnet::IpNet;
@@ -176,6 +177,7 @@ impl NodeRow {
             resting: resting.collect::<Result<_>>()?,
             allocations: self.allocations.cast_unsigned(),
             last_contact: self.last_contact.map(timestamp).transpose()?,
+            credential: parts.credentials.get(&self.name).cloned(),
             claimed_at: timestamp(self.claimed_at)?,
         };
         Ok(Versioned { value, version: self.version.cast_unsigned() })
@@ -187,6 +189,8 @@ impl NodeRow {
 struct Parts {
     ranges: HashMap<i64, Vec<(i64, i64)>>,
     resting: HashMap<i64, Vec<(i64, i64)>>,
+    /// By name: a token may be there before its node.
+    credentials: HashMap<String, NodeCredential>,
 }
 
 /// Nodes as the API shows them, in the order of their rows.
@@ -200,6 +204,8 @@ pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec
     for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids, now]).await? {
         parts.resting.entry(node).or_default().push((at, since));
     }
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    parts.credentials = tokens::newest_of_nodes(tx, &names, now).await?;
     rows.iter().map(|row| row.view(&parts, now)).collect()
 }
 

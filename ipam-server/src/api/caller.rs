@@ -1,0 +1,183 @@
+//! Who asks: by a token, a client certificate, the kernel's word at a unix socket, or nobody's.
+
+use super::{Credentials, Service, extract::Conditions, layers::REQUEST_ID, problem::ApiError};
+use crate::{
+    peer::{Certificate, Peer, Place},
+    store::{Actor, Change, Commit, Grant, Known},
+};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, header, request::Parts},
+};
+use ipam_api::{
+    names::{NodeName, PoolName},
+    token::Secret,
+    wire::{ProblemType, Role, TokenState},
+};
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    who: Who,
+    place: Place,
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Who {
+    /// Nobody said, and this service asks nobody.
+    Anyone,
+    /// The machine's root or the service's own user, at the unix socket.
+    Local(u32),
+    /// The owner of a token.
+    Token(Known),
+    /// A node, by its certificate.
+    Certificate(NodeName),
+}
+
+impl Caller {
+    /// Finds out who asks.
+    ///
+    /// # Errors
+    /// `unauthenticated` where a credential is needed and none counts; a wrong one is refused even where
+    /// none is needed.
+    pub(crate) async fn identify(service: &Service, parts: &Parts) -> Result<Self, ApiError> {
+        let peer =
+            parts.extensions.get::<ConnectInfo<Peer>>().map_or_else(Peer::default, |info| info.0.clone());
+        let who = match who(service, &parts.headers, &peer).await {
+            Ok(who) => who,
+            Err(error) => {
+                tracing::warn!(source = %peer.place, reason = error.detail(), "not let in");
+                return Err(error);
+            }
+        };
+        let request_id = parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        Ok(Self { who, place: peer.place, request_id })
+    }
+
+    /// What it may do.
+    pub(crate) fn role(&self) -> Role {
+        match &self.who {
+            Who::Anyone | Who::Local(_) => Role::Admin,
+            Who::Certificate(_) => Role::Node,
+            Who::Token(known) => match known.grant {
+                Grant::Admin => Role::Admin,
+                Grant::Planner => Role::Planner,
+                Grant::Viewer => Role::Viewer,
+                Grant::Node(..) => Role::Node,
+                Grant::Join(_) => Role::Join,
+            },
+        }
+    }
+
+    /// The node that it is, with the only pool it may be in, where it is one.
+    pub(crate) fn node(&self) -> Option<(&NodeName, Option<&PoolName>)> {
+        match &self.who {
+            Who::Certificate(node) => Some((node, None)),
+            Who::Token(Known { grant: Grant::Node(node, pool), .. }) => Some((node, pool.as_ref())),
+            Who::Anyone | Who::Local(_) | Who::Token(_) => None,
+        }
+    }
+
+    /// Its token, if it came with one.
+    pub(crate) fn token(&self) -> Option<&Known> {
+        match &self.who {
+            Who::Token(known) => Some(known),
+            Who::Anyone | Who::Local(_) | Who::Certificate(_) => None,
+        }
+    }
+
+    /// As events name it.
+    pub(crate) fn name(&self) -> String {
+        match &self.who {
+            Who::Anyone => "anonymous".to_owned(),
+            Who::Local(uid) => format!("uid:{uid}"),
+            Who::Certificate(node) | Who::Token(Known { grant: Grant::Node(node, _), .. }) => {
+                format!("node:{node}")
+            }
+            Who::Token(known) => known.name.clone(),
+        }
+    }
+
+    /// A change that it asks for.
+    pub(crate) fn change(&self, conditions: &Conditions, commit: Commit) -> Result<Change, ApiError> {
+        Ok(Change { precondition: conditions.precondition()?, commit, by: self.actor() })
+    }
+
+    /// As events have it.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor {
+            name: self.name(),
+            token: self.token().map(|known| known.id.clone()),
+            source: self.place.to_string(),
+            request_id: self.request_id.clone(),
+        }
+    }
+}
+
+/// The guard of every operation that is not public leaves it here.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            tracing::error!("an operation asks who calls it and has no guard");
+            ApiError::internal()
+        })
+    }
+}
+
+async fn who(service: &Service, headers: &HeaderMap, peer: &Peer) -> Result<Who, ApiError> {
+    if let Some(secret) = bearer(headers)? {
+        return token(service, &secret).await;
+    }
+    match (&peer.certificate, peer.place) {
+        (Some(Certificate::OfNode(node)), _) => return Ok(Who::Certificate(node.clone())),
+        (Some(Certificate::Useless(why)), _) => return Err(unauthenticated(why.clone())),
+        (None, Place::Socket(Some(uid))) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => {
+            return Ok(Who::Local(uid));
+        }
+        (None, Place::Socket(_)) => {}
+        (None, _) if service.credentials == Credentials::Unasked => return Ok(Who::Anyone),
+        (None, _) => {}
+    }
+    Err(unauthenticated(
+        "a credential is needed: send a token as Authorization: Bearer … (ipamctl: --token-file or IPAM_TOKEN; \
+         cni-shim: tokenFile), or a node's client certificate",
+    ))
+}
+
+async fn token(service: &Service, secret: &Secret) -> Result<Who, ApiError> {
+    let Some(known) = service.store.authenticate(secret).await? else {
+        return Err(unauthenticated(
+            "this token is not known: it was revoked, or is another service's; ask an admin for a new one \
+             (ipamctl token create)",
+        ));
+    };
+    if known.state == TokenState::Expired {
+        return Err(unauthenticated(format!(
+            "token {} ({}) has expired: ask an admin for a new one (ipamctl token create)",
+            known.id, known.name
+        )));
+    }
+    Ok(Who::Token(known))
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750), if there is one.
+fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(unauthenticated("Authorization is there twice: send it once"));
+    }
+    let text = value.to_str().unwrap_or_default();
+    let token = match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => return Err(unauthenticated("Authorization is not of the form: Bearer TOKEN")),
+    };
+    token.parse().map(Some).map_err(|why: ipam_api::token::InvalidSecret| unauthenticated(why.to_string()))
+}
+
+fn unauthenticated(detail: impl Into<String>) -> ApiError {
+    ApiError::new(ProblemType::Unauthenticated, detail)
+}

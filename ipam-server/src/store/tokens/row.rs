@@ -1,0 +1,174 @@
+//! Tokens as the database has them.
+
+use super::super::{
+    Actor, Result, StoreError,
+    db::{Tx, args},
+    mutation::{corrupt, stored, timestamp},
+    tiling,
+};
+use ipam_api::{
+    names::{NodeName, PoolName, TokenId},
+    token::{Secret, SecretHash},
+    wire::{NodeCredential, Role, Token, TokenState},
+};
+use std::collections::HashMap;
+
+macro_rules! select_token {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.id, t.hash, t.name, t.role, t.node, t.pool, t.uses_left, t.node_token_seconds, t.created_at,
+                 t.created_by, t.expires_at, t.last_used_at
+             FROM token AS t ",
+            $rest
+        )
+    };
+}
+
+pub(super) const BY_ID: &str = select_token!("WHERE t.id = $1");
+pub(super) const PAGE: &str = select_token!("WHERE t.id > $1 ORDER BY t.id LIMIT $2");
+pub(super) const OF_NODE: &str = select_token!("WHERE t.node = $1 ORDER BY t.created_at, t.id");
+const OF_NODES: &str =
+    select_token!("JOIN json_each($1) AS wanted ON t.node = wanted.value ORDER BY t.created_at, t.id");
+const INSERT: &str = "INSERT INTO token (id, hash, name, role, node, pool, uses_left, node_token_seconds,
+        created_at, created_by, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const REVOKE_OF_NODE: &str = "DELETE FROM token WHERE node = $1";
+
+/// A token with what is kept of it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct TokenRow {
+    pub(super) id: String,
+    hash: String,
+    pub(super) name: String,
+    role: String,
+    node: Option<String>,
+    pool: Option<String>,
+    pub(super) uses_left: Option<i64>,
+    node_token_seconds: Option<i64>,
+    created_at: i64,
+    created_by: String,
+    pub(super) expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+}
+
+/// A token to be kept.
+#[derive(Debug)]
+pub(super) struct NewRow<'a> {
+    pub(super) name: &'a str,
+    pub(super) role: Role,
+    pub(super) node: Option<&'a NodeName>,
+    pub(super) pool: Option<&'a PoolName>,
+    pub(super) uses: Option<u64>,
+    pub(super) node_token_seconds: Option<u64>,
+    pub(super) expires_at: Option<i64>,
+}
+
+impl TokenRow {
+    pub(super) fn hash(&self) -> SecretHash {
+        SecretHash::kept(self.hash.clone())
+    }
+
+    pub(super) fn role(&self) -> Result<Role> {
+        let known = Role::ALL.into_iter().find(|role| role.word() == self.role);
+        known.ok_or_else(|| corrupt(format!("role {}", self.role)))
+    }
+
+    pub(super) fn node(&self) -> Result<Option<NodeName>> {
+        self.node.as_deref().map(stored).transpose()
+    }
+
+    pub(super) fn pool(&self) -> Result<Option<PoolName>> {
+        self.pool.as_deref().map(stored).transpose()
+    }
+
+    pub(super) fn node_token_seconds(&self) -> Option<u64> {
+        self.node_token_seconds.map(i64::cast_unsigned)
+    }
+
+    pub(super) fn state(&self, now: i64) -> TokenState {
+        if self.expires_at.is_some_and(|end| end <= now) {
+            TokenState::Expired
+        } else if self.uses_left == Some(0) {
+            TokenState::Spent
+        } else {
+            TokenState::Valid
+        }
+    }
+
+    pub(super) fn view(&self, now: i64) -> Result<Token> {
+        Ok(Token {
+            id: stored(&self.id)?,
+            name: self.name.clone(),
+            role: self.role()?,
+            node: self.node()?,
+            pool: self.pool()?,
+            uses_left: self.uses_left.map(i64::cast_unsigned),
+            node_token_seconds: self.node_token_seconds(),
+            state: self.state(now),
+            created_at: timestamp(self.created_at)?,
+            created_by: self.created_by.clone(),
+            expires_at: self.expires_at.map(timestamp).transpose()?,
+            last_used_at: self.last_used_at.map(timestamp).transpose()?,
+        })
+    }
+
+    fn credential(&self, now: i64) -> Result<NodeCredential> {
+        let Token { id, state, expires_at, last_used_at, .. } = self.view(now)?;
+        Ok(NodeCredential { id, state, expires_at, last_used_at })
+    }
+}
+
+pub(super) async fn find(tx: &mut Tx, id: &TokenId) -> Result<Option<TokenRow>> {
+    tx.fetch_optional(BY_ID, args![id.as_str()]).await
+}
+
+pub(super) async fn insert(
+    tx: &mut Tx,
+    new: &NewRow<'_>,
+    secret: &Secret,
+    by: &Actor,
+    now: i64,
+) -> Result<TokenRow> {
+    let hash = secret.hash();
+    let id = hash.id().ok_or_else(|| corrupt("a hash without an id"))?;
+    if find(tx, &id).await?.is_some() {
+        return Err(StoreError::Exists(format!("token {id} is kept already: make another")));
+    }
+    let args = args![
+        id.as_str(),
+        hash.as_str(),
+        new.name,
+        new.role.word(),
+        new.node.map(NodeName::as_str),
+        new.pool.map(PoolName::as_str),
+        new.uses,
+        new.node_token_seconds,
+        now,
+        by.name.as_str(),
+        new.expires_at,
+    ];
+    tx.execute(INSERT, args).await?;
+    find(tx, &id).await?.ok_or_else(|| corrupt("a token that was kept is gone"))
+}
+
+/// The newest token of each of these nodes, by node.
+pub(in crate::store) async fn newest_of_nodes(
+    tx: &mut Tx,
+    nodes: &[&str],
+    now: i64,
+) -> Result<HashMap<String, NodeCredential>> {
+    let rows: Vec<TokenRow> = tx.fetch_all(OF_NODES, args![tiling::json(nodes)?]).await?;
+    let mut newest = HashMap::new();
+    // In the order of their making: later ones take the place of earlier ones.
+    for row in rows {
+        if let Some(node) = row.node.clone() {
+            newest.insert(node, row.credential(now)?);
+        }
+    }
+    Ok(newest)
+}
+
+/// Ends all tokens of a node: what they were for is no more.
+pub(in crate::store) async fn revoke_of_node(tx: &mut Tx, node: &str) -> Result<()> {
+    tx.execute(REVOKE_OF_NODE, args![node]).await.map(|_| ())
+}
