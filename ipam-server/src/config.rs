@@ -40,8 +40,8 @@ pub struct ServeArgs {
     /// TOML file with any of the options below by their long names; the command line and the environment win.
     #[arg(long, env = "IPAM_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to listen: ADDRESS:PORT (port 0 takes a free one and says which) or unix:///path; may be given several
-    /// times.
+    /// Where to listen: ADDRESS:PORT (port 0 takes a free one and says which) or `unix:///path`; may be given
+    /// several times.
     #[arg(
         long,
         env = "IPAM_LISTEN",
@@ -135,9 +135,11 @@ impl ServeArgs {
         match (&tls, self.insecure_no_tls) {
             (Some(_), _) => {}
             (None, true) => {
-                dangers.push("without TLS others can read and change what is sent, tokens included")
+                dangers.push("without TLS others can read and change what is sent, tokens included");
             }
-            (None, false) => cures.push("give --tls-cert and --tls-key, or accept that by --insecure-no-tls"),
+            (None, false) => {
+                cures.push("give --tls-cert and --tls-key, or accept that by --insecure-no-tls");
+            }
         }
         let credentials = match (self.credentials, self.insecure_no_auth) {
             (Some(Asked::Required), _) | (None, false) => Credentials::Required,

@@ -16,7 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipam-server"));
-    command.args(arguments).env_remove("IPAM_LISTEN").env_remove("IPAM_DATABASE").env_remove("IPAM_LOG");
+    command.args(arguments);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("IPAM_")) {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -133,8 +136,13 @@ fn ten_megabytes_are_refused_on_the_wire() {
 #[test]
 fn bad_arguments_exit_2_with_the_cure() {
     for (arguments, cure) in [
-        (&["serve", "--listen", "0.0.0.0:0"][..], "--insecure-no-tls and --insecure-no-auth"),
-        (&["serve", "--listen", "0.0.0.0:0", "--insecure-no-tls"], "--insecure-no-auth"),
+        (&["serve", "--listen", "0.0.0.0:0"][..], "--tls-cert and --tls-key"),
+        (
+            &["serve", "--listen", "0.0.0.0:0", "--insecure-no-tls", "--credentials", "unasked"],
+            "--insecure-no-auth",
+        ),
+        (&["serve", "--tls-cert", "cert.pem"], "--tls-key"),
+        (&["serve", "--config", "/nonexistent/ipam.toml"], "/nonexistent/ipam.toml"),
         (&["serve", "--listen", "localhost"], "--listen"),
         (&["serve", "--database", "ipam.db"], "sqlite://"),
         (&["serve", "--database", "postgres://ipam@db/ipam"], "not built in yet"),
