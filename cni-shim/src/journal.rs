@@ -20,7 +20,7 @@ pub use boot::Uptime;
 pub use claim::{ClaimFile, Forgotten, Standing};
 pub use entry::{Conflict, Entry};
 pub use error::JournalError;
-pub use machine::Machine;
+pub use machine::{Card, Firmware, Machine};
 pub use pick::{Past, Pick};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};

@@ -104,7 +104,8 @@ fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
 
 /// Tells the service of every address that this attachment gave back and that it has not acknowledged.
 fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachment) -> Result<(), CniError> {
-    if matches!(claim.standing, Standing::Stale { .. }) {
+    // Neither is sent by a DEL: what is to be said waits for the sync that finds out.
+    if matches!(claim.standing, Standing::Stale { .. }) || !claim.knows_host() {
         return Ok(());
     }
     let service = Service::of(context.conf, Patience::Heed);

@@ -78,8 +78,8 @@ struct Listing {
     live: usize,
 }
 
-/// Rebuild, adopt, send, renew, confirm: each at most once, and one in reserve.
-const ROUNDS: usize = 6;
+/// Rebuild, recognise, adopt, send, renew, confirm: each at most once, and one in reserve.
+const ROUNDS: usize = 7;
 
 /// Sends the journal until journal and ledger agree: at most a few rounds.
 ///
@@ -122,6 +122,10 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
                 return Ok(summary);
             }
             summary.adopted = true;
+            continue;
+        }
+        if !listing.claim.knows_host() {
+            context.recognise(&listing.claim)?;
             continue;
         }
         fault::at(fault::Point::SyncAfterListing);

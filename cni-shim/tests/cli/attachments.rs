@@ -302,24 +302,3 @@ fn a_del_ends_the_proxies_where_they_were_made() {
     node.del("c", "").done();
     assert_eq!(node.namespace.sh("ip neigh show proxy; ip -6 neigh show proxy"), "");
 }
-
-#[test]
-fn neither_another_uplink_nor_another_card_is_another_machine() {
-    let node = Node::new();
-    let machine = |node: &Node| {
-        let state = node.service.state();
-        let stamp = &state.requests.last().unwrap().stamp;
-        stamp.split("machine=").nth(1).map(str::to_owned)
-    };
-    node.add("a", &node.pod()).done();
-    let first_seen = machine(&node);
-    assert!(first_seen.is_some());
-    node.namespace.sh("ip link add up1 type veth peer name far1; ip link set far1 up; ip link set up1 up
-         ip link set up0 address 02:00:00:00:00:99");
-    node.add("b", &node.pod()).done();
-    assert_eq!(machine(&node), first_seen);
-    let mut other = node.conf.clone();
-    other["uplink"] = "up1".into();
-    node.run("ADD", "c", &node.pod().path(), &other).done();
-    assert_eq!(machine(&node), first_seen);
-}

@@ -7,6 +7,7 @@ mod attachments;
 mod contract;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod machines;
 mod node;
 mod service;
 mod syncs;

@@ -210,6 +210,22 @@ impl Node {
         entries.iter().find(|entry| entry["addresses"][0] == address).cloned().unwrap_or(Value::Null)
     }
 
+    /// What the host's firmware says from now on.
+    pub(crate) fn firmware(&self, uuid: Option<&str>) {
+        self.namespace.sh("mount -t tmpfs none /sys/class");
+        if let Some(uuid) = uuid {
+            self.namespace
+                .sh(&format!("mkdir -p /sys/class/dmi/id; echo {uuid} > /sys/class/dmi/id/product_uuid"));
+        }
+    }
+
+    /// The host is started anew: nothing of its pods is left.
+    pub(crate) fn reboot(&self, boot_id: &str) {
+        std::fs::write(self.directory.path().join("boot_id"), format!("{boot_id}\n")).unwrap();
+        self.namespace
+            .sh("ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | xargs -rn1 ip link del");
+    }
+
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
     }
