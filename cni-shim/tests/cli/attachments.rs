@@ -302,3 +302,59 @@ fn a_del_ends_the_proxies_where_they_were_made() {
     node.del("c", "").done();
     assert_eq!(node.namespace.sh("ip neigh show proxy; ip -6 neigh show proxy"), "");
 }
+
+#[test]
+fn a_del_finds_the_journal_whatever_directories_the_configuration_names_by_now() {
+    let node = Node::new();
+    let elsewhere = |name: &str| json!(node.directory.path().join(name));
+    let link = node.directory.path().join("link");
+    std::os::unix::fs::symlink(node.directory.path().join("data"), &link).unwrap();
+    for (n, changes) in [
+        vec![("stateDir", elsewhere("other-state"))],
+        vec![("dataDir", elsewhere("other-data"))],
+        vec![("dataDir", json!(link))],
+        vec![("stateDir", elsewhere("other-state")), ("dataDir", json!(link))],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = format!("c{n}");
+        let address = first(&node.add(&container, &node.pod()).done()).to_owned();
+        let mut conf = node.conf.clone();
+        for (key, value) in changes {
+            conf[key] = value;
+        }
+        for _ in 0..2 {
+            node.run("DEL", &container, "", &conf).done();
+            let entry = node.entry(&address);
+            assert_eq!(
+                (&entry["state"], &entry["acknowledged"]),
+                (&json!("released"), &json!(true)),
+                "{conf}"
+            );
+        }
+        assert_eq!(node.service.state().of("DELETE").len(), n + 1);
+        // ADD goes on refusing it, so that somebody hears of it.
+        node.run("ADD", &container, &node.pod().path(), &conf).failed(7);
+    }
+}
+
+#[test]
+fn a_del_that_does_not_find_the_journal_does_not_say_that_it_is_done() {
+    let node = Node::new();
+    node.add("c", &node.pod()).done();
+    // Of a node whose claim nobody finds.
+    let header = node.state_dir().join("header.json");
+    let mut text: Value = serde_json::from_slice(&std::fs::read(&header).unwrap()).unwrap();
+    text["dataDir"] = "/nowhere".into();
+    std::fs::write(&header, text.to_string()).unwrap();
+    for _ in 0..3 {
+        let error = node.del("c", "").failed(7);
+        assert!(error["details"].as_str().unwrap().contains("the same two"), "{error}");
+        assert_eq!(node.host_ends(), 0);
+    }
+    text["dataDir"] = json!(node.directory.path().join("data"));
+    std::fs::write(&header, text.to_string()).unwrap();
+    node.del("c", "").done();
+    assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
+}
