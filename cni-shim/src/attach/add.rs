@@ -22,6 +22,7 @@ use ipam_api::{
 };
 use ipnet::IpNet;
 use std::{
+    fs::File,
     net::IpAddr,
     path::Path,
     time::{Duration, Instant},
@@ -94,6 +95,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         None => wiring::uplink::find(&mut host, conf.uplink.as_deref())?,
     };
     let ground = Ground::of(uplink, conf, &claim);
+    let turn = context.journal.lock_file("host.lock")?;
     let mut add = Add {
         invocation,
         conf,
@@ -102,6 +104,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         context,
         service,
         ground,
+        turn,
         host: &mut host,
         pod: &mut pod,
         taken: Vec::new(),
@@ -157,6 +160,8 @@ struct Add<'a> {
     context: NodeContext<'a>,
     service: Service,
     ground: Ground,
+    /// Locked by the process that sets the node up.
+    turn: File,
     host: &'a mut Host,
     pod: &'a mut Pod,
     /// Addresses of the block that the host uses, once one turned out to be so.
@@ -289,7 +294,7 @@ impl Add<'_> {
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
             let call = scope.spawn(|| service.hold(attachment, &stamp, entry.address, entry.pod.as_ref()));
-            let wired = wiring::host::prepare(wiring.uplink, &preparation).and_then(|changed| {
+            let wired = wiring::host::prepare(wiring.uplink, &preparation, &self.turn).and_then(|changed| {
                 for change in changed {
                     log::info(format_args!("set {change}"));
                 }

@@ -15,7 +15,6 @@ use ipam_api::{
 };
 use serde::Serialize;
 use std::{
-    fs::File,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -355,8 +354,7 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, end: Instan
     if end.saturating_duration_since(Instant::now()) < TOO_LITTLE {
         return;
     }
-    let path = context.journal.state_dir().join("sync.lock");
-    let Ok(file) = File::create(&path) else { return };
+    let Ok(file) = context.journal.lock_file("sync.lock") else { return };
     if file.try_lock().is_err() {
         // Somebody is at it.
         return;

@@ -8,10 +8,10 @@ use ipam_api::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::Read,
     net::IpAddr,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -118,14 +118,7 @@ impl Journal {
         files::make_directory(&self.data)?;
         let path = self.state.join("lock");
         let io = || JournalError::io(path.clone());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io())?;
+        let mut file = files::open_lock(&path).map_err(io())?;
         file.lock().map_err(io())?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io())?;
@@ -136,6 +129,16 @@ impl Journal {
             Err(_) => self.readable()?.0.iter().map(|entry| entry.seq).max().unwrap_or_default(),
         };
         Ok(locked)
+    }
+
+    /// A file beside the journal to be locked for something else that one process at a time does.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn lock_file(&self, name: &str) -> Result<File, JournalError> {
+        files::make_directory(&self.state)?;
+        let path = self.state.join(name);
+        files::open_lock(&path).map_err(JournalError::io(&path))
     }
 
     fn addresses(&self) -> PathBuf {

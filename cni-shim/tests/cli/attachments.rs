@@ -358,3 +358,25 @@ fn a_del_that_does_not_find_the_journal_does_not_say_that_it_is_done() {
     node.del("c", "").done();
     assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
 }
+
+#[test]
+fn nobody_without_rights_keeps_pods_from_starting() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    // What every process of the host can open, it can lock.
+    let network = std::fs::File::open(node.namespace.path()).unwrap();
+    network.lock().unwrap();
+    node.add("c", &node.pod()).done();
+    let mut files = vec![node.state_dir()];
+    let mut seen = 0;
+    while let Some(path) = files.pop() {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
+        if metadata.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 4, "the locks are among these");
+}
