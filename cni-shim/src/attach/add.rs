@@ -3,7 +3,7 @@
 use super::{
     NodeContext, failure,
     node::{Ground, prefixes},
-    sync::catch_up,
+    sync::{self, catch_up},
 };
 use crate::{
     cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable},
@@ -87,8 +87,17 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     refuse_second(&context.live(&attachment)?)?;
-    let service = Service::of(&conf.node, Patience::Heed);
-    let claim = context.usable(&service)?;
+    let mut service = Service::of(&conf.node, Patience::Heed);
+    let mut claim = context.usable(&service)?;
+    if claim.forgotten.is_some() {
+        // Before anything is sent: the journal may have been rebuilt since.
+        refuse_second(&context.live(&attachment)?)?;
+        // What rests is known to the service alone. Asking costs no more time than an ADD has without it.
+        let end = Instant::now() + conf.node.timeout;
+        service = service.until(end);
+        sync::remember(&context, &service, end);
+        claim = context.usable(&service)?;
+    }
     let uplink = match context.uplink.clone() {
         Some(uplink) => uplink,
         // Again, for the reason why there is none.
@@ -178,7 +187,8 @@ enum Attempt {
 struct Picked {
     claim: ClaimFile,
     entry: Entry,
-    /// Whether the service has not heard of entries that nobody is about to send.
+    /// Whether there is something that nobody is about to say: the service has not heard of entries,
+    /// or was not asked what rests.
     behind: bool,
 }
 
@@ -274,7 +284,8 @@ impl Add<'_> {
         entry.netns = Some(self.netns.to_owned());
         entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
-        let behind = entries.iter().any(|entry| self.context.is_overdue(entry, now));
+        let behind =
+            claim.forgotten.is_some() || entries.iter().any(|entry| self.context.is_overdue(entry, now));
         Ok(Picked { claim: *claim, entry, behind })
     }
 

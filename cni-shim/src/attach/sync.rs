@@ -366,3 +366,24 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, end: Instan
         Err(error) => log::warn(format_args!("the service has not heard of everything yet: {error}")),
     }
 }
+
+/// Asks the service what rests, before a pod may get an address that has hardly been given back. One
+/// process does it for all that start at once; the others wait for it, as long as they would have
+/// waited for the service.
+pub(super) fn remember(context: &NodeContext<'_>, service: &Service, end: Instant) {
+    // A lock that is waited for takes no deadline.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let Ok(file) = context.journal.lock_file("sync.lock") else { return };
+    while file.try_lock().is_err() {
+        if Instant::now() >= end {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    if !matches!(context.journal.claim(), Ok(Some(claim)) if claim.forgotten.is_some()) {
+        return;
+    }
+    if let Err(error) = sync(context, service) {
+        log::warn(format_args!("what rests is not known, all of the block may: {error}"));
+    }
+}

@@ -3,7 +3,7 @@
 use crate::node::{Node, until};
 use serde_json::{Value, json};
 
-fn first(result: &Value) -> &str {
+pub(crate) fn first(result: &Value) -> &str {
     result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap()
 }
 

@@ -9,5 +9,6 @@ mod contract;
 mod faults;
 mod machines;
 mod node;
+mod rest;
 mod service;
 mod syncs;

@@ -141,6 +141,10 @@ impl Node {
              ip addr add 10.240.0.10/16 dev up0
              ip -6 addr add fd00:10::a/64 dev up0 nodad
              ip route add default via 10.240.0.1");
+        until("the uplink has a carrier", || {
+            let links = namespace.sh("ip -o link show type veth");
+            links.lines().all(|link| link.contains("state UP"))
+        });
         let directory = tempfile::tempdir().unwrap();
         let service = Service::start(directory.path(), node(1));
         let boot_id = directory.path().join("boot_id");
@@ -222,8 +226,12 @@ impl Node {
     /// The host is started anew: nothing of its pods is left.
     pub(crate) fn reboot(&self, boot_id: &str) {
         std::fs::write(self.directory.path().join("boot_id"), format!("{boot_id}\n")).unwrap();
-        self.namespace
-            .sh("ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | xargs -rn1 ip link del");
+        // Those of pods that have just ended go by themselves, sooner or later.
+        self.namespace.sh(
+            "ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | while read -r end; do
+                 ip link del $end 2>/dev/null || ! ip link show $end 2>/dev/null
+             done",
+        );
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
