@@ -2,6 +2,7 @@ use super::{
     ClaimFile, Entry, Forgotten, JournalError, Standing, Uptime,
     files::{self, Durability},
 };
+use crate::fault::{self, Point};
 use ipam_api::{
     names::{Attachment, NodeName},
     wire::{BootSeq, Claim, Seq},
@@ -318,6 +319,7 @@ impl Locked<'_> {
         }
         claim.forgotten = Some(Forgotten { since: Uptime::now(), at: self.draw()? });
         self.save_claim(claim)?;
+        fault::at(Point::RebuildBeforeHeader);
         // The header last: until it is there the journal counts as lost.
         self.write_header(claim)?;
         self.mark(claim)

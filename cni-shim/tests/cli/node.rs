@@ -197,6 +197,11 @@ impl Node {
 
     /// A command by hand; its output as JSON.
     pub(crate) fn by_hand(&self, command: &str) -> Printed {
+        self.by_hand_until("", command)
+    }
+
+    /// The same, stopped at a fault point.
+    pub(crate) fn by_hand_until(&self, point: &str, command: &str) -> Printed {
         let path = self.directory.path().join("10-pods.conflist");
         let mut plugin = self.conf.clone();
         for key in ["name", "cniVersion"] {
@@ -204,7 +209,8 @@ impl Node {
         }
         let list = json!({"name": "pods", "cniVersion": "1.0.0", "plugins": [plugin]});
         std::fs::write(&path, list.to_string()).unwrap();
-        shim(&self.namespace, &[], &[command, "--config", path.to_str().unwrap(), "-o", "json"], "")
+        let arguments = [command, "--config", path.to_str().unwrap(), "-o", "json"];
+        shim(&self.namespace, &[("CNI_SHIM_FAULT", point)], &arguments, "")
     }
 
     /// The entry of an address, as `status` shows it.
