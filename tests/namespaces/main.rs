@@ -1,8 +1,10 @@
-//! The whole system in namespaces: the real service, the real shim, real packets. Needs root.
+//! The whole system in namespaces: the real service, the real shim, real packets; the demo.
+//! Needs root.
 
 mod churn;
 mod connectivity;
 mod deletion;
+mod demo;
 mod fabric;
 mod figures;
 mod reboot;

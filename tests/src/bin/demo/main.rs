@@ -8,6 +8,7 @@ mod outside;
 mod story;
 
 use anyhow::Result;
+use outside::Outside;
 use std::process::ExitCode;
 use story::Story;
 use vnet_tests::lab::{Families, Lab};
@@ -17,20 +18,36 @@ const NODES: u64 = 3;
 
 fn main() -> ExitCode {
     let mut story = Story::begin();
-    let told = tell_and_leave_nothing(&mut story);
+    let whole = tell_and_leave_nothing(&mut story);
+    if let Err(error) = &whole {
+        story.interrupted(error);
+    }
+    if story.summary() && whole.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells the story and, however that ended, looks whether anything of it is left.
+fn tell_and_leave_nothing(story: &mut Story) -> Result<()> {
+    let before = Outside::look()?;
+    let told = tell(story);
     if let Err(error) = &told {
         story.interrupted(error);
     }
-    if story.summary() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn tell_and_leave_nothing(story: &mut Story) -> Result<()> {
-    let before = outside::look()?;
-    tell(story)?;
     // The lab is gone by now.
-    let left: Vec<String> = outside::look()?.symmetric_difference(&before).cloned().collect();
-    let figure = if left.is_empty() { "links, mounts, forwarding".to_owned() } else { left.join("; ") };
-    story.claim("the machine itself is as it was before", &figure, left.is_empty())
+    let after = Outside::look()?;
+    let figure = match &told {
+        Ok(()) => format!("{} chapters", story.chapters()),
+        Err(error) => format!("{error:#}"),
+    };
+    story.claim("the story is told to its end", &figure, told.is_ok())?;
+    let left = after.ours_since(&before);
+    let figure =
+        if left.is_empty() { "links, mounts, nft tables, forwarding".to_owned() } else { left.join("; ") };
+    story.claim("the machine itself is as it was before", &figure, left.is_empty())?;
+    let others = after.others_since(&before);
+    if !others.is_empty() {
+        story.say(&format!("\nMeanwhile others changed on this machine: {}.", others.join("; ")))?;
+    }
+    Ok(())
 }
 
 fn tell(story: &mut Story) -> Result<()> {

@@ -63,6 +63,11 @@ impl Story {
         Ok(())
     }
 
+    /// Headings so far.
+    pub(crate) fn chapters(&self) -> usize {
+        self.chapters
+    }
+
     /// Tells why it ends before its end.
     pub(crate) fn interrupted(&self, error: &anyhow::Error) {
         eprintln!("\nThe demo stopped here: {error:#}");
