@@ -1,4 +1,4 @@
-//! The whole system in namespaces: the real service, the real shim, real packets; the demo.
+//! The whole system in namespaces: the real service, the real shim, real packets; the README and the demo.
 //! Needs root.
 
 mod churn;
@@ -7,6 +7,7 @@ mod deletion;
 mod demo;
 mod fabric;
 mod figures;
+mod readme;
 mod reboot;
 mod refusals;
 mod spoofing;
