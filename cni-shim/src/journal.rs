@@ -12,6 +12,7 @@ pub(crate) mod error;
 pub mod files;
 pub(crate) mod machine;
 pub mod pick;
+pub(crate) mod picture;
 pub mod rebuild;
 pub(crate) mod store;
 
@@ -22,5 +23,6 @@ pub use entry::{Conflict, Entry};
 pub use error::JournalError;
 pub use machine::{Card, Firmware, Machine};
 pub use pick::{Past, Pick};
+pub use picture::{Picture, Unsound};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};

@@ -42,7 +42,7 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         Ok(claim) => (claim, None),
         Err(error) => (None, Some(error)),
     };
-    let (mut entries, unread) = context.journal.readable()?;
+    let (mut entries, unread) = context.journal.picture()?.as_far_as_known();
     entries.retain(|entry| entry.is_live() && entry.is_of(&attachment));
     trouble = trouble.or(unread.map(CniError::from));
     for entry in &entries {
@@ -128,8 +128,8 @@ fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachmen
     let end = Instant::now() + context.conf.timeout;
     let (ours, others): (Vec<Entry>, Vec<Entry>) = context
         .journal
-        .readable()?
-        .0
+        .picture()?
+        .entries
         .into_iter()
         .filter(Entry::is_due)
         .partition(|entry| !entry.is_live() && entry.is_of(attachment));

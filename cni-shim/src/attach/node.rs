@@ -15,10 +15,7 @@ use crate::{
         uplink,
     },
 };
-use ipam_api::{
-    names::Attachment,
-    wire::{Allocator, Node, NodeStamp, Seq},
-};
+use ipam_api::wire::{Allocator, Node, NodeStamp, Seq};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::{io, net::IpAddr, time::Duration};
 
@@ -290,12 +287,6 @@ impl<'a> NodeContext<'a> {
     /// may still be another process's to send.
     pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
         entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
-    }
-
-    /// The live entries of an attachment; there is one at most unless something went wrong.
-    pub(super) fn live(&self, attachment: &Attachment) -> Result<Vec<Entry>, CniError> {
-        let entries = self.journal.entries()?;
-        Ok(entries.into_iter().filter(|entry| entry.is_live() && entry.is_of(attachment)).collect())
     }
 }
 

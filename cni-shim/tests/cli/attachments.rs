@@ -380,3 +380,52 @@ fn nobody_without_rights_keeps_pods_from_starting() {
     }
     assert!(seen > 4, "the locks are among these");
 }
+
+#[test]
+fn a_file_out_of_order_costs_its_addresses_and_stops_no_pod() {
+    let node = Node::new();
+    let (kept, lost) = (node.pod(), node.pod());
+    let result = node.add("kept", &kept).done();
+    let hidden = node.add("lost", &lost).done();
+    assert_eq!((first(&result), first(&hidden)), ("10.240.1.0", "10.240.1.1"));
+    let addresses = node.state_dir().join("addresses");
+    let check = |container: &str, pod: &crate::node::Namespace, result: &Value| {
+        let mut conf = node.conf.clone();
+        conf["prevResult"] = result.clone();
+        node.run("CHECK", container, &pod.path(), &conf)
+    };
+    let (own, other) = (addresses.join("10.240.1.1"), addresses.join("10.240.1.2"));
+    let entry = std::fs::read(&own).unwrap();
+
+    // Under another name it refuses both addresses.
+    std::fs::rename(&own, &other).unwrap();
+    let before = node.service.state().requests.len();
+    let error = node.add("lost", &lost).failed(4);
+    assert!(error["msg"].as_str().unwrap().contains("10.240.1.1"), "{error}");
+    assert_eq!(node.service.state().requests.len(), before);
+    let printed = node.add("new", &node.pod());
+    assert_eq!(first(&printed.done()), "10.240.1.3");
+    assert!(printed.stderr.contains("10.240.1.2 holds the entry of 10.240.1.1"), "{printed:?}");
+    node.add("more", &node.pod()).failed(102);
+    check("kept", &kept, &result).done();
+    check("lost", &lost, &hidden).failed(103);
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("10.240.1.2"), "{printed:?}");
+    node.del("new", "").done();
+
+    // What cannot be read refuses its own, and the pod that it may be about does not start twice.
+    std::fs::remove_file(&other).unwrap();
+    std::fs::write(&own, "{").unwrap();
+    let before = node.service.state().requests.len();
+    node.add("lost", &lost).failed(103);
+    assert_eq!(node.service.state().requests.len(), before);
+    assert_eq!(first(&node.add("new", &node.pod()).done()), "10.240.1.2");
+    check("kept", &kept, &result).done();
+    check("lost", &lost, &hidden).failed(103);
+    assert_eq!(node.by_hand("sync").status, 1);
+    assert_eq!(node.host_ends(), 3);
+
+    std::fs::write(&own, entry).unwrap();
+    check("lost", &lost, &hidden).done();
+    assert_eq!(node.by_hand("sync").done()["live"], 3);
+}
