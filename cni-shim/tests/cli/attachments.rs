@@ -419,7 +419,8 @@ fn a_file_out_of_order_costs_its_addresses_and_stops_no_pod() {
     let before = node.service.state().requests.len();
     node.add("lost", &lost).failed(103);
     assert_eq!(node.service.state().requests.len(), before);
-    assert_eq!(first(&node.add("new", &node.pod()).done()), "10.240.1.2");
+    let new = node.pod();
+    assert_eq!(first(&node.add("new", &new).done()), "10.240.1.2");
     check("kept", &kept, &result).done();
     check("lost", &lost, &hidden).failed(103);
     assert_eq!(node.by_hand("sync").status, 1);
