@@ -1,9 +1,9 @@
-//! Points at which a test stops ADD or DEL (feature `fault-points`; nothing in a release).
+//! Points at which a test stops ADD, DEL or a sync (feature `fault-points`; nothing in a release).
 //!
 //! `CNI_SHIM_FAULT=NAME` ends the process there as SIGKILL would;
 //! `CNI_SHIM_FAULT=NAME:PATH` makes `PATH.reached` there and waits as long as `PATH` exists.
 
-/// The points, in the order in which ADD and DEL pass them.
+/// The points, in the order in which each verb passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
     /// ADD: both locks and the pod's namespace are there, nothing is picked.
@@ -32,6 +32,8 @@ pub enum Point {
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
     SyncAfterAnswer,
+    /// A lost journal: its entries are there again, its header is not.
+    RebuildBeforeHeader,
 }
 
 #[cfg(feature = "fault-points")]
@@ -51,6 +53,7 @@ impl Point {
             Self::DelAfterDelete => "del-after-delete",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
+            Self::RebuildBeforeHeader => "rebuild-before-header",
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod error;
 pub mod files;
 pub(crate) mod machine;
 pub mod pick;
+pub(crate) mod picture;
 pub mod rebuild;
 pub(crate) mod store;
 
@@ -20,7 +21,8 @@ pub use boot::Uptime;
 pub use claim::{ClaimFile, Forgotten, Standing};
 pub use entry::{Conflict, Entry};
 pub use error::JournalError;
-pub use machine::Machine;
+pub use machine::{Card, Firmware, Machine};
 pub use pick::{Past, Pick};
+pub use picture::{Picture, Unsound};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};

@@ -1,10 +1,13 @@
-//! The whole system in namespaces: the real service, the real shim, real packets. Needs root.
+//! The whole system in namespaces: the real service, the real shim, real packets; the README and the demo.
+//! Needs root.
 
 mod churn;
 mod connectivity;
 mod deletion;
+mod demo;
 mod fabric;
 mod figures;
+mod readme;
 mod reboot;
 mod refusals;
 mod spoofing;

@@ -12,11 +12,16 @@
 //!
 //! All faults together are too many states, so each search has some of them,
 //! and all interleavings of those; every run prints its number of unique states.
+//! One VM has two attachments and two addresses, except where `dataDir` is
+//! lost: two boots of one number need one address only. Where a second VM
+//! waits for the block, one address is the block.
 //!
 //! * ADD, DEL and reuse of addresses, with the service cut off or not, and a sync
 //! * ADDs that fail and are undone, shims killed on the way
 //! * syncs whose listing comes later than their `asOfSeq`; pruned entries
 //! * a reboot, and a journal lost under running pods (P8)
+//! * shims killed on the way, undos, and then a lost journal or a reboot; and all
+//!   three faults in any order
 //! * `dataDir` lost among two reboots: two boots of one number
 //! * GC of one of two networks (P10)
 //! * deletion (P6) of a node with pods and running shims, then another VM that

@@ -93,6 +93,10 @@ pub(crate) enum Event {
     CutOff,
     /// A journal with pods in it was rebuilt.
     Rebuilt,
+    /// A journal was lost while a killed shim's DEL was owed.
+    KilledThenLost,
+    /// The VM rebooted while a killed shim's DEL was owed.
+    KilledThenRebooted,
     /// A GC took a leftover away.
     Collected,
     /// A deletion was confirmed.
@@ -271,7 +275,11 @@ impl Config {
             }
             Action::LoseJournal(vm) => {
                 world.left.journal_losses -= 1;
-                world.vm_mut(vm)?.lose_journal();
+                let vm = world.vm_mut(vm)?;
+                if vm.owes_a_del() {
+                    self.seen.insert(Event::KilledThenLost);
+                }
+                vm.lose_journal();
             }
             Action::LoseData(vm) => {
                 world.left.data_losses -= 1;
@@ -279,7 +287,11 @@ impl Config {
             }
             Action::Reboot(vm) => {
                 world.left.reboots -= 1;
-                world.vm_mut(vm)?.reboot(self.rules);
+                let rebooting = world.vm_mut(vm)?;
+                if rebooting.owes_a_del() {
+                    self.seen.insert(Event::KilledThenRebooted);
+                }
+                rebooting.reboot(self.rules);
                 world.replies.retain(|reply| reply.to != vm);
             }
             Action::Destroy(vm) => {

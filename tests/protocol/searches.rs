@@ -42,15 +42,41 @@ fn failing_and_dying_adds() {
 #[test]
 fn slow_syncs() {
     let budget = Budget { adds: 2, syncs: 2, ..Budget::default() };
-    let config = Config { slow_sync: true, prune: true, addresses: 1, ..one_vm(budget) };
+    let config = Config { slow_sync: true, prune: true, ..one_vm(budget) };
     search("slow syncs and pruning", config, &[Event::LateSync]);
 }
 
 #[test]
 fn reboots_and_lost_journals() {
     let budget = Budget { adds: 2, syncs: 1, reboots: 1, journal_losses: 1, ..Budget::default() };
-    let config = Config { addresses: 1, ..one_vm(budget) };
-    search("reboot and lost journal", config, &[Event::Rebuilt, Event::Stale]);
+    search("reboot and lost journal", one_vm(budget), &[Event::Rebuilt, Event::Stale]);
+}
+
+#[test]
+fn killed_shims_and_lost_journals() {
+    let budget =
+        Budget { adds: 2, syncs: 1, failures: 1, crashes: 1, journal_losses: 1, ..Budget::default() };
+    search("killed shims and lost journal", one_vm(budget), &[Event::KilledThenLost, Event::Rebuilt]);
+}
+
+#[test]
+fn killed_shims_and_reboots() {
+    let budget = Budget { adds: 2, syncs: 1, failures: 1, crashes: 1, reboots: 1, ..Budget::default() };
+    search("killed shims and reboot", one_vm(budget), &[Event::KilledThenRebooted, Event::Stale]);
+}
+
+#[test]
+fn killed_shims_reboots_and_lost_journals() {
+    let budget = Budget { adds: 2, syncs: 1, crashes: 1, reboots: 1, journal_losses: 1, ..Budget::default() };
+    let events = [
+        Event::KilledThenLost,
+        Event::KilledThenRebooted,
+        Event::Rebuilt,
+        Event::Reused,
+        Event::CutOff,
+        Event::Stale,
+    ];
+    search("killed shims, reboot and lost journal", one_vm(budget), &events);
 }
 
 #[test]

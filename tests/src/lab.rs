@@ -47,6 +47,12 @@ pub const LAST_VM: u64 = 255;
 /// One lab at a time: first-packet figures mean little while another lab works.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits until no lab of this process works, and keeps others from starting while the answer lives. A
+/// [`Lab`] does so by itself; this is for a test that puts the same load on the machine without one.
+pub fn take_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running VNet in a box. The ledger is empty until something fills it, [`Lab::lay_out`] for one.
 #[derive(Debug)]
 pub struct Lab {
@@ -80,7 +86,7 @@ impl Lab {
     /// Starts the machines and the service, and connects them.
     pub fn boot(families: Families, nodes: u64) -> Result<Self> {
         require_root()?;
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = take_turn();
         let binaries = Binaries::find()?;
         let fabric = Fabric::build(Addressing::new(families), &binaries)?;
         let management = Machine::boot("management", &binaries)?;

@@ -3,7 +3,7 @@
 use super::{
     NodeContext, failure,
     node::{Ground, prefixes},
-    sync::catch_up,
+    sync::{self, catch_up},
 };
 use crate::{
     cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable},
@@ -22,6 +22,7 @@ use ipam_api::{
 };
 use ipnet::IpNet;
 use std::{
+    fs::File,
     net::IpAddr,
     path::Path,
     time::{Duration, Instant},
@@ -85,15 +86,25 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     }
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
-    refuse_second(&context.live(&attachment)?)?;
-    let service = Service::of(&conf.node, Patience::Heed);
-    let claim = context.usable(&service)?;
+    refuse_second(&context, &attachment)?;
+    let mut service = Service::of(&conf.node, Patience::Heed);
+    let mut claim = context.usable(&service)?;
+    if claim.forgotten.is_some() {
+        // Before anything is sent: the journal may have been rebuilt since.
+        refuse_second(&context, &attachment)?;
+        // What rests is known to the service alone. Asking costs no more time than an ADD has without it.
+        let end = Instant::now() + conf.node.timeout;
+        service = service.until(end);
+        sync::remember(&context, &service, end);
+        claim = context.usable(&service)?;
+    }
     let uplink = match context.uplink.clone() {
         Some(uplink) => uplink,
         // Again, for the reason why there is none.
         None => wiring::uplink::find(&mut host, conf.uplink.as_deref())?,
     };
     let ground = Ground::of(uplink, conf, &claim);
+    let turn = context.journal.lock_file("host.lock")?;
     let mut add = Add {
         invocation,
         conf,
@@ -102,6 +113,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         context,
         service,
         ground,
+        turn,
         host: &mut host,
         pod: &mut pod,
         taken: Vec::new(),
@@ -138,7 +150,20 @@ fn refuse_wishes(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError
     }
 }
 
-fn refuse_second(live: &[Entry]) -> Result<(), CniError> {
+/// Refuses an attachment that lives already.
+fn refuse_second(context: &NodeContext<'_>, attachment: &Attachment) -> Result<(), CniError> {
+    let picture = context.journal.picture()?;
+    refuse_live(&picture.live(attachment))?;
+    // Its entry may be one that cannot be read: the host knows.
+    if let Some(unread) = picture.unsound.into_iter().find(|file| file.holds.is_none())
+        && context.survey(&[])?.ends.iter().any(|end| end.attachment == *attachment)
+    {
+        return Err(unread.error.into());
+    }
+    Ok(())
+}
+
+fn refuse_live(live: &[Entry]) -> Result<(), CniError> {
     let Some(entry) = live.first() else { return Ok(()) };
     let what = match entry.state {
         EntryState::Intent => "an earlier ADD of it did not end",
@@ -157,6 +182,8 @@ struct Add<'a> {
     context: NodeContext<'a>,
     service: Service,
     ground: Ground,
+    /// Locked by the process that sets the node up.
+    turn: File,
     host: &'a mut Host,
     pod: &'a mut Pod,
     /// Addresses of the block that the host uses, once one turned out to be so.
@@ -173,7 +200,8 @@ enum Attempt {
 struct Picked {
     claim: ClaimFile,
     entry: Entry,
-    /// Whether the service has not heard of entries that nobody is about to send.
+    /// Whether there is something that nobody is about to say: the service has not heard of entries,
+    /// or was not asked what rests.
     behind: bool,
 }
 
@@ -234,16 +262,19 @@ impl Add<'_> {
         if claim.standing != Standing::Active {
             return Err(CniError::new(Code::StaleClaim, "this node's claim has just ended; no new pods"));
         }
-        let entries = locked.entries()?;
-        let ours: Vec<Entry> =
-            entries.iter().filter(|e| e.is_live() && e.is_of(&self.attachment)).cloned().collect();
-        refuse_second(&ours)?;
+        // One file out of order costs its addresses and no pod its start.
+        let picture = locked.picture()?;
+        refuse_live(&picture.live(&self.attachment))?;
+        for file in &picture.unsound {
+            log::warn(format_args!("{} is not given to pods: {}", file.named, file.error));
+        }
         let (line, now) = (claim.line()?, Uptime::now());
         let block = claim.block(line)?;
-        let past = pick::past(&claim, line, &entries, self.taken.iter().copied(), now);
+        let in_use = self.taken.iter().copied().chain(picture.refused());
+        let past = pick::past(&claim, line, &picture.entries, in_use, now);
         let Some(picked) = pick::pick(&block, &past, now) else {
             let size: u64 = block.iter().map(|extent| extent.size()).sum();
-            let live = entries.iter().filter(|entry| entry.is_live()).count();
+            let live = picture.entries.iter().filter(|entry| entry.is_live()).count();
             return Err(CniError::new(
                 Code::Exhausted,
                 format!("all {size} addresses of this node's block are in use"),
@@ -269,7 +300,8 @@ impl Add<'_> {
         entry.netns = Some(self.netns.to_owned());
         entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
-        let behind = entries.iter().any(|entry| self.context.is_overdue(entry, now));
+        let behind = claim.forgotten.is_some()
+            || picture.entries.iter().any(|entry| self.context.is_overdue(entry, now));
         Ok(Picked { claim: *claim, entry, behind })
     }
 
@@ -289,7 +321,7 @@ impl Add<'_> {
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
             let call = scope.spawn(|| service.hold(attachment, &stamp, entry.address, entry.pod.as_ref()));
-            let wired = wiring::host::prepare(wiring.uplink, &preparation).and_then(|changed| {
+            let wired = wiring::host::prepare(wiring.uplink, &preparation, &self.turn).and_then(|changed| {
                 for change in changed {
                     log::info(format_args!("set {change}"));
                 }

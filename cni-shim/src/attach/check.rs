@@ -38,8 +38,13 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         return Err(CniError::new(Code::Journal, "this node has no claim, so no attachment of ours")
             .details("run `cni-shim sync`"));
     };
-    let entry = journal.entries()?.into_iter().find(|entry| entry.is_live() && entry.is_of(&attachment));
+    let (entries, unread) = journal.picture()?.as_far_as_known();
+    let entry = entries.into_iter().find(|entry| entry.is_live() && entry.is_of(&attachment));
     let Some(entry) = entry else {
+        // It may be the one.
+        if let Some(error) = unread {
+            return Err(error.into());
+        }
         return Err(CniError::new(Code::Journal, format!("the journal has no entry for {attachment}"))
             .details("it was never added, or it was deleted; DEL and ADD it again"));
     };

@@ -2,7 +2,7 @@
 
 use super::{NodeContext, sync::catch_up};
 use crate::{
-    cni::{CniError, Invocation, NetConf},
+    cni::{CniError, Code, Invocation, NetConf, netconf::NodeConf},
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
@@ -34,19 +34,15 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         Pod::open(path).map_err(|error| log::debug(format_args!("CNI_NETNS is left alone: {error}"))).ok()
     });
     let mut host = Host::open()?;
-    // What is here belongs to the claim's node, whatever the host is called by now.
-    let mut node = conf.node.clone();
-    if let Ok(Some(claim)) = Journal::at(&node.state_dir, &node.data_dir).claim() {
-        node.name = claim.node.name;
-    }
+    let node = as_it_was_added(&conf.node);
     let context = NodeContext::open(&node, conf.uplink.as_deref(), &mut host)?;
-    let lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
+    let lock = AttachmentLock::take(&node.state_dir, &attachment.network, &attachment.container_id)?;
     // Whatever is wrong with the journal, the interface goes: what is wrong is told at the end.
     let (claim, mut trouble) = match claim(&context) {
         Ok(claim) => (claim, None),
         Err(error) => (None, Some(error)),
     };
-    let (mut entries, unread) = context.journal.readable()?;
+    let (mut entries, unread) = context.journal.picture()?.as_far_as_known();
     entries.retain(|entry| entry.is_live() && entry.is_of(&attachment));
     trouble = trouble.or(unread.map(CniError::from));
     for entry in &entries {
@@ -76,8 +72,10 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     fault::at(Point::DelAfterReleased);
 
     if let Some(error) = trouble {
-        // An address that was held by what is gone now may stand in what cannot be read.
-        if entries.is_empty() && !removed.is_empty() {
+        // An address that was held by what is gone now may stand in what cannot be read, and in
+        // directories that only the next try may know.
+        let elsewhere = error.code == Code::InvalidConfig;
+        if elsewhere || (entries.is_empty() && !removed.is_empty()) {
             return Err(error);
         }
         log::warn(format_args!("{attachment} is gone, but the journal is not in order: {error}"));
@@ -87,6 +85,24 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     }
     lock.discard();
     Ok(())
+}
+
+/// The node as ADD knew it: what is here belongs to the claim's node and lies where the claim and the
+/// header say, whatever the host is called and the configuration says by now.
+fn as_it_was_added(conf: &NodeConf) -> NodeConf {
+    let mut node = conf.clone();
+    // Each of the two may lead to the other.
+    for _ in 0..2 {
+        if let Ok(Some(claim)) = Journal::at(&node.state_dir, &node.data_dir).claim() {
+            (node.name, node.state_dir) = (claim.node.name, claim.state_dir);
+        }
+        if let Ok(Some(header)) = Journal::at(&node.state_dir, &node.data_dir).header()
+            && let Ok(Some(_)) = Journal::at(&node.state_dir, &header.data_dir).claim()
+        {
+            node.data_dir = header.data_dir;
+        }
+    }
+    node
 }
 
 /// The claim, for telling the service; a DEL goes on without one.
@@ -104,15 +120,16 @@ fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
 
 /// Tells the service of every address that this attachment gave back and that it has not acknowledged.
 fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachment) -> Result<(), CniError> {
-    if matches!(claim.standing, Standing::Stale { .. }) {
+    // Neither is sent by a DEL: what is to be said waits for the sync that finds out.
+    if matches!(claim.standing, Standing::Stale { .. }) || !claim.knows_host() {
         return Ok(());
     }
     let service = Service::of(context.conf, Patience::Heed);
     let end = Instant::now() + context.conf.timeout;
     let (ours, others): (Vec<Entry>, Vec<Entry>) = context
         .journal
-        .readable()?
-        .0
+        .picture()?
+        .entries
         .into_iter()
         .filter(Entry::is_due)
         .partition(|entry| !entry.is_live() && entry.is_of(attachment));

@@ -3,7 +3,9 @@
 use super::sync::{self, Outcome};
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
-    journal::{self, ClaimFile, Entry, Found, Journal, Machine, Readiness, Standing, Uptime, boot},
+    journal::{
+        self, Card, ClaimFile, Entry, Firmware, Found, Journal, Machine, Readiness, Standing, Uptime, boot,
+    },
     log,
     service::{Heard, Service},
     wiring::{
@@ -13,10 +15,7 @@ use crate::{
         uplink,
     },
 };
-use ipam_api::{
-    names::Attachment,
-    wire::{Allocator, Node, NodeStamp, Seq},
-};
+use ipam_api::wire::{Allocator, Node, NodeStamp, Seq};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::{io, net::IpAddr, time::Duration};
 
@@ -32,7 +31,7 @@ pub struct NodeContext<'a> {
     /// This machine, as this configuration's uplink shows it: for a claim that is not taken up
     /// yet. `None` while it cannot be told.
     pub machine: Option<Machine>,
-    uuid: Option<String>,
+    firmware: Firmware,
     /// Its journal.
     pub journal: Journal,
     /// The kernel's boot id.
@@ -46,15 +45,13 @@ impl<'a> NodeContext<'a> {
     /// Code 103 if there is no boot id.
     pub fn open(conf: &'a NodeConf, uplink_name: Option<&'a str>, host: &mut Host) -> Result<Self, CniError> {
         let uplink = uplink::find(host, uplink_name).ok();
-        let uuid = product_uuid();
+        let firmware = firmware();
         let mac = uplink.as_ref().and_then(|uplink| uplink.mac);
         Ok(Self {
             journal: Journal::at(&conf.state_dir, &conf.data_dir),
             boot_id: boot::boot_id(&conf.boot_id_file)?,
-            machine: mac
-                .zip(uuid.as_ref().ok())
-                .map(|(mac, uuid)| Machine::of(mac.to_string(), uuid.clone())),
-            uuid: uuid.ok().flatten(),
+            machine: mac.and_then(|mac| firmware.machine(mac.to_string())),
+            firmware,
             conf,
             uplink_name,
             uplink,
@@ -63,18 +60,62 @@ impl<'a> NodeContext<'a> {
 
     /// The header of a request about `seq`.
     pub(super) fn stamp(&self, claim: &ClaimFile, seq: Seq) -> NodeStamp {
-        claim.stamp(seq, self.known_as(claim.machine.as_ref()).map(|machine| machine.hash.as_str()))
+        let machine = claim.machine.as_ref().or(self.machine.as_ref());
+        claim.stamp(seq, machine.map(|machine| machine.hash.as_str()))
     }
 
     /// What the service is to know this machine by: what it was told when the claim was taken
     /// up, unless that was on another machine.
-    fn known_as<'m>(&'m self, kept: Option<&'m Machine>) -> Option<&'m Machine> {
-        let has_mac = |mac: &str| {
-            let asked = Host::open().and_then(|mut host| uplink::any_has_mac(&mut host, mac));
-            // What cannot be told speaks for the same.
-            asked.unwrap_or(true)
+    fn known_as(&self, kept: Option<&Machine>) -> Result<Option<Machine>, CniError> {
+        let Some(kept) = kept else { return Ok(self.machine.clone()) };
+        let mut host = Host::open().map_err(|error| unread(&error))?;
+        let card = match uplink::any_has_mac(&mut host, &kept.mac).map_err(|error| unread(&error))? {
+            true => Card::Here,
+            false => Card::Missing,
         };
-        kept.filter(|kept| !kept.is_not(self.uuid.as_deref(), has_mac)).or(self.machine.as_ref())
+        if !kept.is_not(&self.firmware, card) {
+            return Ok(Some(kept.clone()));
+        }
+        // Without a word of it the service would take this one for the other.
+        let here = self.machine.clone().ok_or_else(|| {
+            CniError::new(
+                Code::TryAgain,
+                "this is not the machine that took the claim up, and which one it is cannot be told",
+            )
+            .details("it is known by its uplink's MAC: see to the default route, or name the uplink")
+        })?;
+        log::warn(format_args!(
+            "the claim was taken up on another machine, with a card {}: the service is told of this one",
+            kept.mac
+        ));
+        Ok(Some(here))
+    }
+
+    /// Finds out whether this host is the claim's node, before anything is sent in a boot: a copy
+    /// of the disk would begin the node's next boot, and with that end all that the node holds.
+    pub(super) fn recognise(&self, claim: &ClaimFile) -> Result<(), CniError> {
+        let seen = self.survey(&host_prefixes(&claim.node.addresses)).map_err(|error| unread(&error))?;
+        if is_elsewhere(&claim.node, &seen) {
+            let name = &claim.node.name;
+            return Err(CniError::new(
+                Code::TryAgain,
+                format!("this host does not have {}, by which it is node {name}", own(&claim.node)),
+            )
+            .details(format!(
+                "nothing is sent in {name}'s name; give the host its address; if the disk is a copy, or {name} is \
+                 registered with another address by now, delete claim.json in {} first: then the claim is \
+                 fetched anew",
+                self.conf.data_dir.display()
+            )));
+        }
+        let machine = self.known_as(claim.machine.as_ref())?;
+        let mut locked = self.journal.lock()?;
+        if let Some(mut now) = locked.claim()?.filter(|now| now.is_as(claim)) {
+            now.machine = machine;
+            now.host_known_in = Some(self.boot_id.clone());
+            locked.save_claim(&now)?;
+        }
+        Ok(())
     }
 
     /// What stands in the way of using the journal.
@@ -85,13 +126,14 @@ impl<'a> NodeContext<'a> {
     /// A claim that new pods may be started from: fetched, rebuilt and taken up where need be.
     pub(super) fn usable(&self, service: &Service) -> Result<ClaimFile, CniError> {
         // Each step is taken at most once, and others may take them meanwhile.
-        for _ in 0..4 {
+        for _ in 0..5 {
             match self.readiness()? {
                 Readiness::NoClaim => self.fetch(service)?,
                 Readiness::Lost(_) => {
                     self.rebuild()?;
                 }
                 Readiness::Ready(claim) => match &claim.standing {
+                    Standing::Planned | Standing::Active if !claim.knows_host() => self.recognise(&claim)?,
                     Standing::Active => return Ok(*claim),
                     Standing::Planned => match sync::sync(self, service)?.outcome {
                         Outcome::Synced => {}
@@ -156,7 +198,7 @@ impl<'a> NodeContext<'a> {
         }
         // The host is asked before the lock is taken. A name registered anew may mean
         // another VM: this one takes a claim only if it has the node's address.
-        let seen = self.survey(&host_prefixes(&node.addresses)).map_err(|error| self.unread(&error))?;
+        let seen = self.survey(&host_prefixes(&node.addresses)).map_err(|error| unread(&error))?;
         if is_elsewhere(&node, &seen) {
             return Err(CniError::new(
                 Code::StaleClaim,
@@ -169,6 +211,12 @@ impl<'a> NodeContext<'a> {
             .details("register the node with the address it has, or give the host that address"));
         }
         let lives = !seen.ends.is_empty();
+        let kept = self.journal.claim()?.filter(|kept| kept.node.claim == node.claim);
+        let machine = match kept {
+            // While it runs a machine stays the same, whatever becomes of its cards.
+            Some(kept) if kept.host_known_in.as_ref() == Some(&self.boot_id) => kept.machine,
+            kept => self.known_as(kept.and_then(|kept| kept.machine).as_ref())?,
+        };
         let now = Uptime::now();
         let mut locked = self.journal.lock()?;
         let before = locked.claim()?;
@@ -185,7 +233,8 @@ impl<'a> NodeContext<'a> {
         claim.journal |= before.is_none() && (heard_of_this_boot || lives);
         claim.adopted_at = locked.draw()?;
         claim.described_as_of = claim.adopted_at;
-        claim.machine = self.known_as(claim.machine.as_ref()).cloned();
+        claim.machine = machine;
+        claim.host_known_in = Some(self.boot_id.clone());
         locked.save_claim(&claim)?;
         log::info(format_args!(
             "claim {} of node {}, boot {}",
@@ -198,7 +247,7 @@ impl<'a> NodeContext<'a> {
     pub(super) fn rebuild(&self) -> Result<usize, CniError> {
         let Some(claim) = self.journal.claim()? else { return Ok(0) };
         let own_addresses = host_prefixes(&claim.node.addresses);
-        let seen = self.survey(&own_addresses).map_err(|error| self.unread(&error))?;
+        let seen = self.survey(&own_addresses).map_err(|error| unread(&error))?;
         // Run in another network namespace, all would seem gone.
         if is_elsewhere(&claim.node, &seen) {
             return Err(CniError::new(
@@ -234,35 +283,27 @@ impl<'a> NodeContext<'a> {
         survey(&mut host, uplink.as_ref(), within)
     }
 
-    fn unread(&self, error: &WiringError) -> CniError {
-        CniError::new(
-            Code::TryAgain,
-            "the journal is not there and the host cannot be asked what lives on it",
-        )
-        .details(error.to_string())
-    }
-
     /// Whether the service should have heard of an entry by now: one that is younger
     /// may still be another process's to send.
     pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
         entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
     }
+}
 
-    /// The live entries of an attachment; there is one at most unless something went wrong.
-    pub(super) fn live(&self, attachment: &Attachment) -> Result<Vec<Entry>, CniError> {
-        let entries = self.journal.entries()?;
-        Ok(entries.into_iter().filter(|entry| entry.is_live() && entry.is_of(attachment)).collect())
+fn firmware() -> Firmware {
+    match std::fs::read_to_string("/sys/class/dmi/id/product_uuid") {
+        Ok(text) => match text.trim() {
+            "" => Firmware::Nameless,
+            uuid => Firmware::Named(uuid.to_ascii_lowercase()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Firmware::Nameless,
+        Err(_) => Firmware::Unread,
     }
 }
 
-/// The firmware's id of the machine, `None` where it has none. One that cannot be read is
-/// not known, which is something else.
-fn product_uuid() -> io::Result<Option<String>> {
-    match std::fs::read_to_string("/sys/class/dmi/id/product_uuid") {
-        Ok(text) => Ok(Some(text.trim().to_ascii_lowercase()).filter(|uuid| !uuid.is_empty())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn unread(error: &WiringError) -> CniError {
+    CniError::new(Code::TryAgain, "the host cannot be asked what it has and what lives on it")
+        .details(error.to_string())
 }
 
 /// Whether the host has none of the node's own addresses; asked of a survey of these.

@@ -15,7 +15,6 @@ use ipam_api::{
 };
 use serde::Serialize;
 use std::{
-    fs::File,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -78,8 +77,8 @@ struct Listing {
     live: usize,
 }
 
-/// Rebuild, adopt, send, renew, confirm: each at most once, and one in reserve.
-const ROUNDS: usize = 6;
+/// Rebuild, recognise, adopt, send, renew, confirm: each at most once, and one in reserve.
+const ROUNDS: usize = 7;
 
 /// Sends the journal until journal and ledger agree: at most a few rounds.
 ///
@@ -122,6 +121,10 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
                 return Ok(summary);
             }
             summary.adopted = true;
+            continue;
+        }
+        if !listing.claim.knows_host() {
+            context.recognise(&listing.claim)?;
             continue;
         }
         fault::at(fault::Point::SyncAfterListing);
@@ -351,8 +354,7 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, end: Instan
     if end.saturating_duration_since(Instant::now()) < TOO_LITTLE {
         return;
     }
-    let path = context.journal.state_dir().join("sync.lock");
-    let Ok(file) = File::create(&path) else { return };
+    let Ok(file) = context.journal.lock_file("sync.lock") else { return };
     if file.try_lock().is_err() {
         // Somebody is at it.
         return;
@@ -362,5 +364,26 @@ pub(super) fn catch_up(context: &NodeContext<'_>, service: &Service, end: Instan
             log::info(format_args!("caught up with the service: {} entries", summary.acknowledged));
         }
         Err(error) => log::warn(format_args!("the service has not heard of everything yet: {error}")),
+    }
+}
+
+/// Asks the service what rests, before a pod may get an address that has hardly been given back. One
+/// process does it for all that start at once; the others wait for it, as long as they would have
+/// waited for the service.
+pub(super) fn remember(context: &NodeContext<'_>, service: &Service, end: Instant) {
+    // A lock that is waited for takes no deadline.
+    const PAUSE: Duration = Duration::from_millis(5);
+    let Ok(file) = context.journal.lock_file("sync.lock") else { return };
+    while file.try_lock().is_err() {
+        if Instant::now() >= end {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    if !matches!(context.journal.claim(), Ok(Some(claim)) if claim.forgotten.is_some()) {
+        return;
+    }
+    if let Err(error) = sync(context, service) {
+        log::warn(format_args!("what rests is not known, all of the block may: {error}"));
     }
 }

@@ -1,8 +1,8 @@
 use super::{JournalError, files};
 use ipam_api::names::{ContainerId, NetworkName};
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -28,8 +28,7 @@ impl AttachmentLock {
         let path = directory.join(container.as_str());
         loop {
             files::make_directory(&directory)?;
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file = match file {
+            let file = match files::open_lock(&path) {
                 Ok(file) => file,
                 // The last DEL of the network took the directory away in between.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

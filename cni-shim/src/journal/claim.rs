@@ -65,6 +65,10 @@ pub struct ClaimFile {
     /// What the service knows this machine by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+    /// The boot in which this host was found to be the node's: it had one of its own addresses.
+    /// Before that nothing is sent in a boot, for a copy of the disk has this file as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_known_in: Option<String>,
     /// Whether this boot had a journal: then a missing one is lost, not empty.
     pub journal: bool,
     /// Where the journal is.
@@ -96,6 +100,7 @@ impl ClaimFile {
             described_as_of: Seq(0),
             forgotten,
             machine: same.and_then(|before| before.machine.clone()),
+            host_known_in: None,
             node,
             received: now,
             boot: Boot { id: boot_id.to_owned(), seq },
@@ -134,6 +139,12 @@ impl ClaimFile {
     #[must_use]
     pub fn is_as(&self, other: &Self) -> bool {
         (self.node.claim, self.boot.seq) == (other.node.claim, other.boot.seq)
+    }
+
+    /// Whether this host was found to be the node's since it was started.
+    #[must_use]
+    pub fn knows_host(&self) -> bool {
+        self.host_known_in.as_deref() == Some(self.boot.id.as_str())
     }
 
     /// The header of a request about `seq`; `machine` tells this machine from another of the name.

@@ -23,6 +23,18 @@ pub enum JournalError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file is named as one address and holds the entry of another.
+    #[error(
+        "{path} holds the entry of {address}: delete it if {address} has a file of its own there, else give it that \
+         name",
+        path = path.display()
+    )]
+    Misnamed {
+        /// The file.
+        path: PathBuf,
+        /// The address of its entry.
+        address: IpAddr,
+    },
     /// The claim belongs to another node name.
     #[error("{path} is node {theirs}'s, not {ours}'s: every network of a node must name the same node", path = path.display())]
     OtherNode {

@@ -4,7 +4,7 @@ use super::JournalError;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -24,6 +24,14 @@ pub enum Durability {
 /// The file system refuses.
 pub fn make_directory(path: &Path) -> Result<(), JournalError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(JournalError::io(path))
+}
+
+/// Opens a file to be locked, made where there is none; for root only, for whoever can open it can keep it locked.
+///
+/// # Errors
+/// The file system refuses.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Reads a JSON file; `None` if there is none.

@@ -24,12 +24,50 @@ impl Machine {
         Self { hash, mac, uuid }
     }
 
-    /// Whether a host is another machine, to which the disk was copied: it has another id,
-    /// and no card with the MAC. What is not known of either speaks for the same.
-    pub fn is_not(&self, uuid: Option<&str>, has_mac: impl FnOnce(&str) -> bool) -> bool {
-        let another = self.uuid.as_deref().zip(uuid).is_some_and(|(kept, here)| kept != here);
-        another && !has_mac(&self.mac)
+    /// Whether a host is another machine, to which the disk was copied. The same id makes it the
+    /// same whatever its cards, and so does its card where the ids differ or there are none. An id
+    /// that is known of one of the two only says nothing.
+    #[must_use]
+    pub fn is_not(&self, firmware: &Firmware, card: Card) -> bool {
+        let may_differ = match (&self.uuid, firmware) {
+            (Some(kept), Firmware::Named(here)) => kept != here,
+            (None, Firmware::Nameless) => true,
+            (None, Firmware::Named(_)) | (Some(_), Firmware::Nameless) | (_, Firmware::Unread) => false,
+        };
+        may_differ && card == Card::Missing
     }
+}
+
+/// The id that a machine's firmware gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Firmware {
+    /// This one.
+    Named(String),
+    /// It gives none, as on many virtual machines without DMI.
+    Nameless,
+    /// There may be one, but it cannot be read.
+    Unread,
+}
+
+impl Firmware {
+    /// The machine with this uplink, unless there is more to it that cannot be told.
+    #[must_use]
+    pub fn machine(&self, mac: String) -> Option<Machine> {
+        match self {
+            Self::Named(uuid) => Some(Machine::of(mac, Some(uuid.clone()))),
+            Self::Nameless => Some(Machine::of(mac, None)),
+            Self::Unread => None,
+        }
+    }
+}
+
+/// Whether the card by which a machine was known is in the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Card {
+    /// An interface has its MAC.
+    Here,
+    /// None has.
+    Missing,
 }
 
 #[cfg(test)]
@@ -37,14 +75,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_id_without_the_card_is_another_machine() {
+    fn another_machine_has_neither_the_id_nor_the_card() {
         let kept = Machine::of("02:00:00:00:00:01".to_owned(), Some("a".to_owned()));
-        assert!(kept.is_not(Some("b"), |mac| mac != "02:00:00:00:00:01"));
-        assert!(!kept.is_not(Some("b"), |mac| mac == "02:00:00:00:00:01"));
-        assert!(!kept.is_not(Some("a"), |_| false));
-        assert!(!kept.is_not(None, |_| false));
         let nameless = Machine::of(kept.mac.clone(), None);
-        assert!(!nameless.is_not(Some("b"), |_| false));
         assert_ne!(nameless.hash, kept.hash);
+        let named = |id: &str| Firmware::Named(id.to_owned());
+        assert!(kept.is_not(&named("b"), Card::Missing));
+        assert!(nameless.is_not(&Firmware::Nameless, Card::Missing));
+        for (machine, firmware) in [
+            (&kept, named("a")),
+            (&kept, Firmware::Nameless),
+            (&kept, Firmware::Unread),
+            (&nameless, named("b")),
+            (&nameless, Firmware::Unread),
+        ] {
+            assert!(!machine.is_not(&firmware, Card::Missing), "{machine:?} {firmware:?}");
+        }
+        for firmware in [named("a"), named("b"), Firmware::Nameless, Firmware::Unread] {
+            assert!(!kept.is_not(&firmware, Card::Here) && !nameless.is_not(&firmware, Card::Here));
+        }
     }
 }

@@ -1,17 +1,18 @@
 use super::{
-    ClaimFile, Entry, Forgotten, JournalError, Standing, Uptime,
+    ClaimFile, Entry, Forgotten, JournalError, Picture, Standing, Uptime,
     files::{self, Durability},
 };
+use crate::fault::{self, Point};
 use ipam_api::{
     names::{Attachment, NodeName},
     wire::{BootSeq, Claim, Seq},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::Read,
     net::IpAddr,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -81,31 +82,17 @@ impl Journal {
     /// All entries, by address. Without the lock they are a picture that may have changed since.
     ///
     /// # Errors
-    /// One cannot be read.
+    /// One may be missing, as a file cannot be read or is misnamed.
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
-        match self.readable()? {
-            (entries, None) => Ok(entries),
-            (_, Some(error)) => Err(error),
-        }
+        self.picture()?.whole()
     }
 
-    /// The entries that can be read, by address, and why another cannot, if there is one.
+    /// The entries' files as they are.
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn readable(&self) -> Result<(Vec<Entry>, Option<JournalError>), JournalError> {
-        let (mut entries, mut unread) = (Vec::new(), None);
-        for path in files::list(&self.addresses())? {
-            // An editor's backup, or a copy, would be a second entry of one address.
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(address) = name.and_then(|name| name.parse::<IpAddr>().ok()) else { continue };
-            match files::read::<Entry>(&path) {
-                Ok(entry) => entries.extend(entry.filter(|entry| entry.address == address)),
-                Err(error) => unread = Some(error),
-            }
-        }
-        entries.sort_by_key(|entry: &Entry| entry.address);
-        Ok((entries, unread))
+    pub fn picture(&self) -> Result<Picture, JournalError> {
+        Picture::of(&self.addresses())
     }
 
     /// Waits for the node's lock. Hold it for file work only, never while
@@ -118,14 +105,7 @@ impl Journal {
         files::make_directory(&self.data)?;
         let path = self.state.join("lock");
         let io = || JournalError::io(path.clone());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io())?;
+        let mut file = files::open_lock(&path).map_err(io())?;
         file.lock().map_err(io())?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io())?;
@@ -133,9 +113,23 @@ impl Journal {
         locked.last = match text.trim().parse() {
             Ok(last) => Seq(last),
             // A new lock, or one that somebody emptied: the entries know how far we were.
-            Err(_) => self.readable()?.0.iter().map(|entry| entry.seq).max().unwrap_or_default(),
+            Err(_) => {
+                let Picture { entries, unsound } = self.picture()?;
+                let all = entries.iter().chain(unsound.iter().filter_map(|file| file.holds.as_ref()));
+                all.map(|entry| entry.seq).max().unwrap_or_default()
+            }
         };
         Ok(locked)
+    }
+
+    /// A file beside the journal to be locked for something else that one process at a time does.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn lock_file(&self, name: &str) -> Result<File, JournalError> {
+        files::make_directory(&self.state)?;
+        let path = self.state.join(name);
+        files::open_lock(&path).map_err(JournalError::io(&path))
     }
 
     fn addresses(&self) -> PathBuf {
@@ -181,9 +175,17 @@ impl Locked<'_> {
     /// All entries, by address.
     ///
     /// # Errors
-    /// One cannot be read.
+    /// As [`Journal::entries`].
     pub fn entries(&self) -> Result<Vec<Entry>, JournalError> {
         self.journal.entries()
+    }
+
+    /// The entries' files as they are.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn picture(&self) -> Result<Picture, JournalError> {
+        self.journal.picture()
     }
 
     /// The claim, if there is one.
@@ -315,6 +317,7 @@ impl Locked<'_> {
         }
         claim.forgotten = Some(Forgotten { since: Uptime::now(), at: self.draw()? });
         self.save_claim(claim)?;
+        fault::at(Point::RebuildBeforeHeader);
         // The header last: until it is there the journal counts as lost.
         self.write_header(claim)?;
         self.mark(claim)
@@ -352,7 +355,8 @@ impl Locked<'_> {
     /// Nothing that was acknowledged under another claim or number is so under this
     /// one. What rests from a former claim is the service's to know.
     fn send_again(&mut self, same_claim: bool) -> Result<(), JournalError> {
-        for mut entry in self.entries()? {
+        // What cannot be read is sent by nobody before it is put right.
+        for mut entry in self.picture()?.entries {
             if !same_claim && !entry.is_live() {
                 files::remove(&self.journal.entry_path(entry.address), Durability::Process)?;
                 continue;

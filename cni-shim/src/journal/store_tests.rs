@@ -97,9 +97,39 @@ fn files_of_others_are_no_entries() {
     assert_eq!(there.journal.entries().unwrap(), std::slice::from_ref(&entry));
     std::fs::write(addresses.join("10.240.1.2"), "{").unwrap();
     assert!(there.journal.entries().is_err(), "it may be an attachment's");
-    let (entries, unread) = there.journal.readable().unwrap();
+    let picture = there.journal.picture().unwrap();
+    assert_eq!(picture.live(&entry.attachment()), std::slice::from_ref(&entry));
+    let refused: BTreeSet<String> = picture.refused().map(|address| address.to_string()).collect();
+    assert_eq!(refused.into_iter().collect::<Vec<_>>(), ["10.240.1.0", "10.240.1.1", "10.240.1.2"]);
+    let (entries, unread) = picture.as_far_as_known();
     assert_eq!(entries, [entry]);
     assert!(unread.unwrap().to_string().contains("10.240.1.2"));
+}
+
+#[test]
+fn an_entry_under_another_name_is_neither_missed_nor_free() {
+    let there = journal();
+    there.claim(1, "a");
+    there.ready_claim("a");
+    let mut entry = intent("c", "10.240.1.0", u64::MAX / 2);
+    there.journal.lock().unwrap().create(&entry).unwrap();
+    let addresses = there.directory.path().join("state/addresses");
+    let other = addresses.join("10.240.1.3");
+    std::fs::rename(addresses.join("10.240.1.0"), &other).unwrap();
+    let error = there.journal.entries().unwrap_err().to_string();
+    assert!(error.contains("10.240.1.3 holds the entry of 10.240.1.0"), "{error}");
+    let picture = there.journal.picture().unwrap();
+    assert_eq!(picture.live(&entry.attachment()), std::slice::from_ref(&entry));
+    let refused: Vec<String> = picture.refused().map(|address| address.to_string()).collect();
+    assert_eq!(refused, ["10.240.1.3", "10.240.1.0"]);
+    std::fs::write(there.directory.path().join("state/lock"), "").unwrap();
+    assert!(there.journal.lock().unwrap().draw().unwrap() > entry.seq);
+    // One that was given back is missed by nobody.
+    entry.released(Seq(u64::MAX / 2 + 1), Uptime(7));
+    std::fs::write(&other, serde_json::to_vec(&entry).unwrap()).unwrap();
+    assert_eq!(there.journal.entries().unwrap(), []);
+    let refused: Vec<IpAddr> = there.journal.picture().unwrap().refused().collect();
+    assert_eq!(refused, ["10.240.1.3".parse::<IpAddr>().unwrap()]);
 }
 
 #[test]

@@ -87,11 +87,11 @@ impl Service {
         self
     }
 
-    /// The same, with all calls together at an end by then. One that it cuts short says
-    /// nothing of the service to others: they would have waited longer.
+    /// The same, with all calls together at an end by then, and no later than before. One that
+    /// it cuts short says nothing of the service to others: they would have waited longer.
     #[must_use]
     pub fn until(mut self, end: Instant) -> Self {
-        self.end = Some(end);
+        self.end = Some(self.end.map_or(end, |before| before.min(end)));
         self
     }
 
@@ -155,7 +155,8 @@ impl Service {
                     }
                     None => log::warn(reason),
                 }
-                if left >= self.budget
+                // The first of several calls has hardly less than one alone.
+                if left >= self.budget / 10 * 9
                     && let Err(error) = self.marker.set(Uptime::now(), reason)
                 {
                     log::warn(error);

@@ -28,16 +28,21 @@ pub struct Masquerade<'a> {
 }
 
 /// Sees to the node's sysctls and rules; returns what had to be changed, in words. Cheap when nothing
-/// has to (some reads and one question to the kernel), so ADD can call it each time.
+/// has to (some reads and one question to the kernel), so ADD can call it each time. What has to is done by
+/// one process at a time, who holds the lock of `turn`: one file for all of a node.
 ///
 /// # Errors
 /// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
-/// `nft` is missing, [`WiringError::Firewall`] with nft's words.
-pub fn prepare(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<String>, WiringError> {
+/// `nft` is missing, [`WiringError::Firewall`] with nft's words, [`WiringError::Io`] for `turn`.
+pub fn prepare(
+    uplink: &Uplink,
+    preparation: &Preparation<'_>,
+    turn: &File,
+) -> Result<Vec<String>, WiringError> {
     if missing(uplink, preparation)?.is_empty() {
         return Ok(Vec::new());
     }
-    let _alone = alone_on_this_network()?;
+    let _alone = Alone::of(turn)?;
     let mut changed = Vec::new();
     for (key, want) in needed(uplink, preparation.addresses)? {
         if sysctl::ensure(&key, want)? == Setting::Written {
@@ -50,19 +55,28 @@ pub fn prepare(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<Str
     Ok(changed)
 }
 
-/// Keeps other processes of ours from setting this network namespace's sysctls until the file is closed.
+/// Keeps other processes of ours from setting this node's sysctls.
 ///
 /// The kernel restarts a write of `ip_forward` while an interface changes, and shows the new value in
 /// between; a second writer that meets it then takes the change for made, as the first does in its turn.
 /// What stays is `ip_forward` at 1 over interfaces that do not forward.
-fn alone_on_this_network() -> Result<File, WiringError> {
-    const NETWORK: &str = "/proc/thread-self/ns/net";
-    let locked = || {
-        let file = File::open(NETWORK)?;
-        file.lock()?;
-        Ok(file)
-    };
-    locked().map_err(|source| WiringError::io(&format!("locking {NETWORK}"), source))
+///
+/// It takes a file that root alone can open: whoever opens one can lock it, and with the network
+/// namespace's own, which anybody can open, anybody could keep pods from starting.
+struct Alone<'a>(&'a File);
+
+impl<'a> Alone<'a> {
+    fn of(turn: &'a File) -> Result<Self, WiringError> {
+        turn.lock().map_err(|source| WiringError::io("waiting for a turn to set the node up", source))?;
+        Ok(Self(turn))
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // The end of the process does it where this does not.
+        let _ = self.0.unlock();
+    }
 }
 
 /// What of [`prepare`] is missing now, in words; changes nothing.

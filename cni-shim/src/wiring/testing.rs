@@ -132,11 +132,17 @@ pub(super) struct Lab {
     pub(super) node: Ns,
     pub(super) vm: Ns,
     _bridge: Ns,
+    directory: tempfile::TempDir,
 }
 
 impl Lab {
     pub(super) fn new() -> Self {
-        let lab = Self { node: Ns::new(), vm: Ns::new(), _bridge: Ns::new() };
+        let lab = Self {
+            node: Ns::new(),
+            vm: Ns::new(),
+            _bridge: Ns::new(),
+            directory: tempfile::tempdir().unwrap(),
+        };
         lab._bridge.sh("ip link add br0 type bridge && ip link set br0 up");
         plug(&lab._bridge, &lab.node, "node", Mac([2, 0, 0, 0, 0, 1]));
         plug(&lab._bridge, &lab.vm, "vm", Mac([2, 0, 0, 0, 0, 2]));
@@ -172,10 +178,15 @@ impl Lab {
         })
     }
 
+    /// The file that those hold who set the node up.
+    pub(super) fn turn(&self) -> File {
+        File::create(self.directory.path().join("host.lock")).unwrap()
+    }
+
     pub(super) fn prepare(&self, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-            host::prepare(&uplink, &Preparation { addresses, masquerade: None }).unwrap()
+            host::prepare(&uplink, &Preparation { addresses, masquerade: None }, &self.turn()).unwrap()
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::node::{Node, until};
 use serde_json::{Value, json};
 
-fn first(result: &Value) -> &str {
+pub(crate) fn first(result: &Value) -> &str {
     result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap()
 }
 
@@ -304,22 +304,129 @@ fn a_del_ends_the_proxies_where_they_were_made() {
 }
 
 #[test]
-fn neither_another_uplink_nor_another_card_is_another_machine() {
+fn a_del_finds_the_journal_whatever_directories_the_configuration_names_by_now() {
     let node = Node::new();
-    let machine = |node: &Node| {
-        let state = node.service.state();
-        let stamp = &state.requests.last().unwrap().stamp;
-        stamp.split("machine=").nth(1).map(str::to_owned)
+    let elsewhere = |name: &str| json!(node.directory.path().join(name));
+    let link = node.directory.path().join("link");
+    std::os::unix::fs::symlink(node.directory.path().join("data"), &link).unwrap();
+    for (n, changes) in [
+        vec![("stateDir", elsewhere("other-state"))],
+        vec![("dataDir", elsewhere("other-data"))],
+        vec![("dataDir", json!(link))],
+        vec![("stateDir", elsewhere("other-state")), ("dataDir", json!(link))],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let container = format!("c{n}");
+        let address = first(&node.add(&container, &node.pod()).done()).to_owned();
+        let mut conf = node.conf.clone();
+        for (key, value) in changes {
+            conf[key] = value;
+        }
+        for _ in 0..2 {
+            node.run("DEL", &container, "", &conf).done();
+            let entry = node.entry(&address);
+            assert_eq!(
+                (&entry["state"], &entry["acknowledged"]),
+                (&json!("released"), &json!(true)),
+                "{conf}"
+            );
+        }
+        assert_eq!(node.service.state().of("DELETE").len(), n + 1);
+        // ADD goes on refusing it, so that somebody hears of it.
+        node.run("ADD", &container, &node.pod().path(), &conf).failed(7);
+    }
+}
+
+#[test]
+fn a_del_that_does_not_find_the_journal_does_not_say_that_it_is_done() {
+    let node = Node::new();
+    node.add("c", &node.pod()).done();
+    // Of a node whose claim nobody finds.
+    let header = node.state_dir().join("header.json");
+    let mut text: Value = serde_json::from_slice(&std::fs::read(&header).unwrap()).unwrap();
+    text["dataDir"] = "/nowhere".into();
+    std::fs::write(&header, text.to_string()).unwrap();
+    for _ in 0..3 {
+        let error = node.del("c", "").failed(7);
+        assert!(error["details"].as_str().unwrap().contains("the same two"), "{error}");
+        assert_eq!(node.host_ends(), 0);
+    }
+    text["dataDir"] = json!(node.directory.path().join("data"));
+    std::fs::write(&header, text.to_string()).unwrap();
+    node.del("c", "").done();
+    assert_eq!(node.entry("10.240.1.0")["acknowledged"], true);
+}
+
+#[test]
+fn nobody_without_rights_keeps_pods_from_starting() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    // What every process of the host can open, it can lock.
+    let network = std::fs::File::open(node.namespace.path()).unwrap();
+    network.lock().unwrap();
+    node.add("c", &node.pod()).done();
+    let mut files = vec![node.state_dir()];
+    let mut seen = 0;
+    while let Some(path) = files.pop() {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{}", path.display());
+        if metadata.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += 1;
+    }
+    assert!(seen > 4, "the locks are among these");
+}
+
+#[test]
+fn a_file_out_of_order_costs_its_addresses_and_stops_no_pod() {
+    let node = Node::new();
+    let (kept, lost) = (node.pod(), node.pod());
+    let result = node.add("kept", &kept).done();
+    let hidden = node.add("lost", &lost).done();
+    assert_eq!((first(&result), first(&hidden)), ("10.240.1.0", "10.240.1.1"));
+    let addresses = node.state_dir().join("addresses");
+    let check = |container: &str, pod: &crate::node::Namespace, result: &Value| {
+        let mut conf = node.conf.clone();
+        conf["prevResult"] = result.clone();
+        node.run("CHECK", container, &pod.path(), &conf)
     };
-    node.add("a", &node.pod()).done();
-    let first_seen = machine(&node);
-    assert!(first_seen.is_some());
-    node.namespace.sh("ip link add up1 type veth peer name far1; ip link set far1 up; ip link set up1 up
-         ip link set up0 address 02:00:00:00:00:99");
-    node.add("b", &node.pod()).done();
-    assert_eq!(machine(&node), first_seen);
-    let mut other = node.conf.clone();
-    other["uplink"] = "up1".into();
-    node.run("ADD", "c", &node.pod().path(), &other).done();
-    assert_eq!(machine(&node), first_seen);
+    let (own, other) = (addresses.join("10.240.1.1"), addresses.join("10.240.1.2"));
+    let entry = std::fs::read(&own).unwrap();
+
+    // Under another name it refuses both addresses.
+    std::fs::rename(&own, &other).unwrap();
+    let before = node.service.state().requests.len();
+    let error = node.add("lost", &lost).failed(4);
+    assert!(error["msg"].as_str().unwrap().contains("10.240.1.1"), "{error}");
+    assert_eq!(node.service.state().requests.len(), before);
+    let printed = node.add("new", &node.pod());
+    assert_eq!(first(&printed.done()), "10.240.1.3");
+    assert!(printed.stderr.contains("10.240.1.2 holds the entry of 10.240.1.1"), "{printed:?}");
+    node.add("more", &node.pod()).failed(102);
+    check("kept", &kept, &result).done();
+    check("lost", &lost, &hidden).failed(103);
+    let printed = node.by_hand("sync");
+    assert!(printed.status == 1 && printed.stderr.contains("10.240.1.2"), "{printed:?}");
+    node.del("new", "").done();
+
+    // What cannot be read refuses its own, and the pod that it may be about does not start twice.
+    std::fs::remove_file(&other).unwrap();
+    std::fs::write(&own, "{").unwrap();
+    let before = node.service.state().requests.len();
+    node.add("lost", &lost).failed(103);
+    assert_eq!(node.service.state().requests.len(), before);
+    let new = node.pod();
+    assert_eq!(first(&node.add("new", &new).done()), "10.240.1.2");
+    check("kept", &kept, &result).done();
+    check("lost", &lost, &hidden).failed(103);
+    assert_eq!(node.by_hand("sync").status, 1);
+    assert_eq!(node.host_ends(), 3);
+
+    std::fs::write(&own, entry).unwrap();
+    check("lost", &lost, &hidden).done();
+    assert_eq!(node.by_hand("sync").done()["live"], 3);
 }

@@ -1,4 +1,5 @@
-//! Killed at any step of ADD or DEL: what the runtime does next, a DEL, leaves nothing.
+//! Killed at any step of ADD or DEL: what the runtime does next, a DEL, leaves nothing. Killed
+//! at any step of a sync: nothing is lost, and the next one goes on.
 
 use crate::node::{Namespace, Node, until};
 use serde_json::json;
@@ -73,6 +74,42 @@ fn a_del_that_was_killed_and_never_came_again_is_told_by_the_next_sync() {
     node.add("c", &pod).done();
     killed(&node, "del-after-released", "DEL", "c", &pod);
     gone(&node, "del-after-released", &pod);
+}
+
+#[test]
+fn a_sync_that_was_killed_loses_nothing() {
+    for point in ["sync-after-listing", "sync-after-answer", "rebuild-before-header"] {
+        let node = Node::new();
+        let (stays, goes) = (node.pod(), node.pod());
+        node.add("stays", &stays).done();
+        // What the service has not heard of by then: an ADD, and a DEL that nobody repeats.
+        killed(&node, "add-after-wire", "ADD", "goes", &goes);
+        killed(&node, "del-after-released", "DEL", "goes", &goes);
+        if point == "rebuild-before-header" {
+            std::fs::remove_dir_all(node.state_dir()).unwrap();
+        }
+        let before = node.service.state().requests.len();
+        let printed = node.by_hand_until(point, "sync");
+        assert!(printed.status != 0 && printed.stdout.is_empty(), "{point}: {printed:?}");
+        let heard = usize::from(point == "sync-after-answer");
+        assert_eq!(node.service.state().requests.len(), before + heard, "{point}");
+        // Nobody takes what is half done for a journal in which nothing lives.
+        node.add("stays", &stays).failed(4);
+
+        let summary = node.by_hand("sync").done();
+        assert_eq!((&summary["live"], &summary["outcome"]), (&json!(1), &json!("synced")), "{point}");
+        {
+            let state = node.service.state();
+            let listed = state.requests.last().unwrap().body["entries"].as_array().unwrap().clone();
+            let of_it: Vec<_> = listed.iter().filter(|entry| entry["containerId"] == "stays").collect();
+            assert_eq!(of_it.len(), 1, "{point}: {listed:?}");
+            assert_eq!((&of_it[0]["state"], &of_it[0]["address"]), (&json!("wired"), &json!("10.240.1.0")));
+            let gone = listed.iter().filter(|entry| entry["containerId"] == "goes");
+            assert!(gone.into_iter().all(|entry| entry["state"] == "released"), "{point}: {listed:?}");
+        }
+        node.del("stays", &stays.path()).done();
+        gone(&node, point, &stays);
+    }
 }
 
 #[test]

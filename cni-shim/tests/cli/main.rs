@@ -7,6 +7,8 @@ mod attachments;
 mod contract;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod machines;
 mod node;
+mod rest;
 mod service;
 mod syncs;

@@ -141,6 +141,10 @@ impl Node {
              ip addr add 10.240.0.10/16 dev up0
              ip -6 addr add fd00:10::a/64 dev up0 nodad
              ip route add default via 10.240.0.1");
+        until("the uplink has a carrier", || {
+            let links = namespace.sh("ip -o link show type veth");
+            links.lines().all(|link| link.contains("state UP"))
+        });
         let directory = tempfile::tempdir().unwrap();
         let service = Service::start(directory.path(), node(1));
         let boot_id = directory.path().join("boot_id");
@@ -193,6 +197,11 @@ impl Node {
 
     /// A command by hand; its output as JSON.
     pub(crate) fn by_hand(&self, command: &str) -> Printed {
+        self.by_hand_until("", command)
+    }
+
+    /// The same, stopped at a fault point.
+    pub(crate) fn by_hand_until(&self, point: &str, command: &str) -> Printed {
         let path = self.directory.path().join("10-pods.conflist");
         let mut plugin = self.conf.clone();
         for key in ["name", "cniVersion"] {
@@ -200,7 +209,8 @@ impl Node {
         }
         let list = json!({"name": "pods", "cniVersion": "1.0.0", "plugins": [plugin]});
         std::fs::write(&path, list.to_string()).unwrap();
-        shim(&self.namespace, &[], &[command, "--config", path.to_str().unwrap(), "-o", "json"], "")
+        let arguments = [command, "--config", path.to_str().unwrap(), "-o", "json"];
+        shim(&self.namespace, &[("CNI_SHIM_FAULT", point)], &arguments, "")
     }
 
     /// The entry of an address, as `status` shows it.
@@ -208,6 +218,26 @@ impl Node {
         let status = self.by_hand("status").done();
         let entries = status["entries"].as_array().unwrap();
         entries.iter().find(|entry| entry["addresses"][0] == address).cloned().unwrap_or(Value::Null)
+    }
+
+    /// What the host's firmware says from now on.
+    pub(crate) fn firmware(&self, uuid: Option<&str>) {
+        self.namespace.sh("mount -t tmpfs none /sys/class");
+        if let Some(uuid) = uuid {
+            self.namespace
+                .sh(&format!("mkdir -p /sys/class/dmi/id; echo {uuid} > /sys/class/dmi/id/product_uuid"));
+        }
+    }
+
+    /// The host is started anew: nothing of its pods is left.
+    pub(crate) fn reboot(&self, boot_id: &str) {
+        std::fs::write(self.directory.path().join("boot_id"), format!("{boot_id}\n")).unwrap();
+        // Those of pods that have just ended go by themselves, sooner or later.
+        self.namespace.sh(
+            "ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | while read -r end; do
+                 ip link del $end 2>/dev/null || ! ip link show $end 2>/dev/null
+             done",
+        );
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {

@@ -158,9 +158,8 @@ fn a_reboot_is_a_new_beginning_under_the_next_number() {
     let node = Node::new();
     let pod = node.pod();
     node.add("c", &pod).done();
-    std::fs::write(node.directory.path().join("boot_id"), "boot-b\n").unwrap();
     drop(pod);
-    node.namespace.sh("for l in $(ls /sys/class/net 2>/dev/null); do :; done; ip -o link show type veth | grep -o 'vn[0-9a-f]*' | sort -u | xargs -rn1 ip link del");
+    node.reboot("boot-b");
     let summary = node.by_hand("sync").done();
     assert_eq!((&summary["boot"], &summary["live"]), (&json!(2), &json!(0)));
     let state = node.service.state();
@@ -182,7 +181,7 @@ fn a_sync_that_finds_no_agreement_says_so() {
     assert!(printed.status == 1 && printed.stderr.contains("in part"), "{printed:?}");
     // Given away again and again, however new the entry is.
     let item = json!({"network": "pods", "containerId": "c", "ifName": "eth0", "address": "10.240.1.0", "result": "released"});
-    for _ in 0..6 {
+    for _ in 0..7 {
         let mut state = node.service.state();
         let answer = json!({"items": [item], "node": state.node});
         state.script("PUT", 200, &answer);

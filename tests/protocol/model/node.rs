@@ -140,6 +140,11 @@ impl Vm {
         self.phases.values().any(|phase| matches!(phase, Phase::Adding(..) | Phase::Stopping))
     }
 
+    /// Whether a shim was killed on the way and its pod not yet deleted.
+    pub(super) fn owes_a_del(&self) -> bool {
+        self.phases.values().any(|phase| *phase == Phase::Failed)
+    }
+
     pub(super) fn live_entries(&self) -> impl Iterator<Item = (Offset, &JournalEntry)> {
         let entries = self.journal.iter().flatten();
         entries.filter(|(_, entry)| entry.state.is_live()).map(|(&at, entry)| (at, entry))

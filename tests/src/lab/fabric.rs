@@ -1,9 +1,13 @@
-use super::{Addressing, Binaries, Machine};
+use super::{Addressing, Binaries, Machine, until};
 use anyhow::Result;
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// Offset of the gateway, which is the fabric itself.
 const GATEWAY: u64 = 1;
+/// Longest wait for a cable to carry packets.
+const CARRIES_WITHIN: Duration = Duration::from_secs(15);
+/// A port's state in sysfs: `BR_STATE_FORWARDING` of the kernel.
+const FORWARDING: &str = "3";
 
 /// The layer-2 segment: a bridge in a namespace of its own that also is the gateway.
 #[derive(Debug)]
@@ -55,7 +59,22 @@ impl Fabric {
             .map(|gateway| format!("ip {} route add default via {gateway} dev eth0\n", family(gateway)))
             .collect();
         machine.script(&format!("ip link set eth0 up\n{addresses}{routes}"))?;
-        Ok(())
+        self.until_carrying(machine, offset)
+    }
+
+    /// Waits for what the kernel does some time after the commands, however busy it is: it brings both ends into
+    /// service, and makes new IPv6 addresses answer, which are `tentative` until then. What is sent before is lost.
+    fn until_carrying(&self, machine: &Machine, offset: u64) -> Result<()> {
+        let port = format!("/sys/class/net/p{offset}/brport/state");
+        until("the cable carries packets", CARRIES_WITHIN, || {
+            let forwards = self.machine.read(&port).trim() == FORWARDING;
+            let up = machine.read("/sys/class/net/eth0/operstate").trim() == "up";
+            let answers = |machine: &Machine, dev| -> Result<bool> {
+                Ok(machine.script(&format!("ip -6 address show dev {dev} tentative"))?.is_empty())
+            };
+            let carries = forwards && up && answers(machine, "eth0")? && answers(&self.machine, "br0")?;
+            Ok(carries.then_some(()))
+        })
     }
 
     /// Takes a machine's cable out.

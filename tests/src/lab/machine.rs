@@ -114,9 +114,14 @@ impl Machine {
         command
     }
 
-    /// Sends one echo request.
+    /// Sends one echo request; it is lost after a second.
     pub fn ping(&self, to: IpAddr) -> Result<Echo> {
-        ping(self.enter("ping"), to)
+        self.ping_within(to, Duration::from_secs(1))
+    }
+
+    /// Sends one echo request; it is lost after that time.
+    pub fn ping_within(&self, to: IpAddr, patience: Duration) -> Result<Echo> {
+        ping(self.enter("ping"), to, patience)
     }
 
     /// Runs a shell script on the machine; it stops at the first command that fails.

@@ -257,8 +257,8 @@ impl Node {
         self.machine.enter_netns(pod.netns(), program)
     }
 
-    /// Sends one echo request from inside a pod.
+    /// Sends one echo request from inside a pod; it is lost after a second.
     pub fn ping_from(&self, pod: &Pod, to: IpAddr) -> Result<Echo> {
-        ping(self.inside(pod, "ping"), to)
+        ping(self.inside(pod, "ping"), to, Duration::from_secs(1))
     }
 }

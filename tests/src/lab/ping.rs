@@ -7,7 +7,7 @@ use std::{net::IpAddr, process::Command, time::Duration};
 pub enum Echo {
     /// The answer came after this time.
     After(Duration),
-    /// No answer within a second.
+    /// No answer in time.
     Lost,
 }
 
@@ -16,16 +16,18 @@ impl Echo {
     pub fn time(self) -> Result<Duration> {
         match self {
             Self::After(time) => Ok(time),
-            Self::Lost => anyhow::bail!("no answer within a second"),
+            Self::Lost => anyhow::bail!("no answer in time"),
         }
     }
 }
 
 /// Sends exactly one echo request: what it meets on its way (neighbour discovery above all) is in its time.
+/// It is lost if no answer came within `patience`.
 ///
 /// `ping` is that program, entered wherever it is to start from; more flags may stand on it already.
-pub fn ping(mut ping: Command, to: IpAddr) -> Result<Echo> {
-    let output = run_full(ping.args(["-n", "-c", "1", "-W", "1"]).arg(to.to_string()))?;
+pub fn ping(mut ping: Command, to: IpAddr, patience: Duration) -> Result<Echo> {
+    let patience = patience.as_secs_f64().to_string();
+    let output = run_full(ping.args(["-n", "-c", "1", "-W", &patience]).arg(to.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     // 64 bytes from 10.240.1.0: icmp_seq=1 ttl=63 time=0.071 ms
     let Some(rest) = text.lines().find_map(|line| line.split_once(" time=")) else {

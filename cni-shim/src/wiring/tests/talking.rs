@@ -88,8 +88,12 @@ fn masquerading_hides_pods_from_outside_only() {
         lab.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
             let masquerade = host::Masquerade { network: "prod", block: &block, except: &except };
-            host::prepare(&uplink, &Preparation { addresses: &addresses, masquerade: Some(masquerade) })
-                .unwrap()
+            host::prepare(
+                &uplink,
+                &Preparation { addresses: &addresses, masquerade: Some(masquerade) },
+                &lab.turn(),
+            )
+            .unwrap()
         })
     };
     assert_eq!(prepare().len(), 1);
@@ -138,7 +142,8 @@ fn how_long_it_takes() {
         println!("opening the host and finding the uplink: {:?}", start.elapsed());
         let start = Instant::now();
         let changed =
-            host::prepare(&uplink, &Preparation { addresses: &addresses, masquerade: None }).unwrap();
+            host::prepare(&uplink, &Preparation { addresses: &addresses, masquerade: None }, &lab.turn())
+                .unwrap();
         println!("prepare with nothing to do: {:?}", start.elapsed());
         assert!(changed.is_empty());
     });

@@ -6,6 +6,8 @@ use vnet_tests::lab::{Attachment, Echo, Lab, MANAGEMENT, Node, PLAIN_VM, Pod};
 
 /// Pods started on each node.
 const PODS: usize = 5;
+/// What the names of pods begin with.
+pub(crate) const POD_NAMES: [&str; 2] = ["web-", "late-"];
 /// The first packet to a new pod may take this long.
 const FIRST_PACKET: Duration = Duration::from_millis(5);
 

@@ -8,29 +8,49 @@ mod outside;
 mod story;
 
 use anyhow::Result;
-use std::process::ExitCode;
+use outside::Outside;
+use std::{process::ExitCode, time::Duration};
 use story::Story;
 use vnet_tests::lab::{Families, Lab};
 
 /// Nodes of the demo.
 const NODES: u64 = 3;
+/// The demo may take this long.
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let mut story = Story::begin();
-    let told = tell_and_leave_nothing(&mut story);
+    let whole = tell_and_leave_nothing(&mut story);
+    if let Err(error) = &whole {
+        story.interrupted(error);
+    }
+    if story.summary() && whole.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells the story and, however that ended, looks whether anything of it is left.
+fn tell_and_leave_nothing(story: &mut Story) -> Result<()> {
+    let before = Outside::look()?;
+    let told = tell(story);
     if let Err(error) = &told {
         story.interrupted(error);
     }
-    if story.summary() && told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn tell_and_leave_nothing(story: &mut Story) -> Result<()> {
-    let before = outside::look()?;
-    tell(story)?;
     // The lab is gone by now.
-    let left: Vec<String> = outside::look()?.symmetric_difference(&before).cloned().collect();
-    let figure = if left.is_empty() { "links, mounts, forwarding".to_owned() } else { left.join("; ") };
-    story.claim("the machine itself is as it was before", &figure, left.is_empty())
+    let after = Outside::look()?;
+    let figure = match &told {
+        Ok(()) => format!("{} chapters", story.chapters()),
+        Err(error) => format!("{error:#}"),
+    };
+    story.claim("the story is told to its end", &figure, told.is_ok())?;
+    let left = after.ours_since(&before);
+    let figure =
+        if left.is_empty() { "links, mounts, nft tables, forwarding".to_owned() } else { left.join("; ") };
+    story.claim("the machine itself is as it was before", &figure, left.is_empty())?;
+    let others = after.others_since(&before);
+    if !others.is_empty() {
+        story.say(&format!("\nMeanwhile others changed on this machine: {}.", others.join("; ")))?;
+    }
+    let took = story.took();
+    story.claim("it takes under 60 s after the build", &format!("{:.1} s", took.as_secs_f64()), took < LIMIT)
 }
 
 fn tell(story: &mut Story) -> Result<()> {

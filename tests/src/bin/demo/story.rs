@@ -63,6 +63,16 @@ impl Story {
         Ok(())
     }
 
+    /// Headings so far.
+    pub(crate) fn chapters(&self) -> usize {
+        self.chapters
+    }
+
+    /// Time since it began.
+    pub(crate) fn took(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Tells why it ends before its end.
     pub(crate) fn interrupted(&self, error: &anyhow::Error) {
         eprintln!("\nThe demo stopped here: {error:#}");
@@ -75,7 +85,6 @@ impl Story {
         for Claim { text, figure, holds } in &self.claims {
             println!("{} {text:width$}  {figure}", if *holds { "yes" } else { "NO " });
         }
-        println!("\n{:.1} s", self.began.elapsed().as_secs_f64());
         self.claims.iter().all(|claim| claim.holds)
     }
 
