@@ -7,6 +7,7 @@
 //! that runs inside: nothing remains, however this process ends.
 
 mod addressing;
+mod authority;
 mod binaries;
 mod fabric;
 mod journal;
@@ -20,6 +21,7 @@ mod server;
 mod wait;
 
 pub use addressing::{Addressing, Families};
+pub use authority::{Authority, Identity};
 pub use binaries::Binaries;
 pub use fabric::Fabric;
 pub use journal::JournalEntry;
@@ -91,20 +93,13 @@ impl Lab {
         let fabric = Fabric::build(Addressing::new(families), &binaries)?;
         let management = Machine::boot("management", &binaries)?;
         fabric.plug(&management, MANAGEMENT)?;
-        let listen = fabric.addressing().addresses(MANAGEMENT)[0];
-        let mut server = Server::on(management, listen);
+        let mut server = Server::on(management, &fabric.addressing().addresses(MANAGEMENT))?;
         server.start()?;
         let vm = Machine::boot("vm-1", &binaries)?;
         fabric.plug(&vm, PLAIN_VM)?;
         let nodes = (0..nodes)
             .map(|index| {
-                Node::boot(
-                    &format!("node-{}", index + 1),
-                    FIRST_NODE + index,
-                    &fabric,
-                    server.url(),
-                    &binaries,
-                )
+                Node::boot(&format!("node-{}", index + 1), FIRST_NODE + index, &fabric, &server, &binaries)
             })
             .collect::<Result<_>>()?;
         Ok(Self { nodes, vm, server, fabric, _turn: turn })
@@ -118,11 +113,30 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Creates VNet `prod`, subnet `prod/nodes`, reservation `vms` and pool `workers`, and registers every node.
+    /// Creates VNet `prod`, subnet `prod/nodes`, reservation `vms` and pool `workers`, registers every node and lets
+    /// it join.
     pub fn lay_out(&self, pool: PoolShape) -> Result<()> {
         for command in self.layout(pool) {
             self.ctl(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
+        self.nodes.iter().try_for_each(|node| self.let_join(node))
+    }
+
+    /// Gives a registered node a token of its own, by a join token for that node alone.
+    pub fn let_join(&self, node: &Node) -> Result<()> {
+        let token = self.ctl(&[
+            "token",
+            "create",
+            node.name(),
+            "--role",
+            "join",
+            "--pool",
+            "workers",
+            "--uses",
+            "1",
+        ])?;
+        node.bring_join_token(token.trim())?;
+        node.shim(&node.join_words())?;
         Ok(())
     }
 

@@ -1,13 +1,11 @@
 use super::{Binaries, Echo, ping, run};
 use anyhow::{Context, Result, anyhow};
-use nix::sched::{CloneFlags, setns};
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::IpAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -151,17 +149,6 @@ impl Machine {
     #[must_use]
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.outside(path)).unwrap_or_default()
-    }
-
-    /// Connects from the machine. A thread of its own enters the network namespace: the socket stays in it,
-    /// this process stays outside.
-    pub fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream> {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.pid))?;
-        let connecting = thread::spawn(move || -> Result<TcpStream> {
-            setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            Ok(TcpStream::connect_timeout(&to, timeout)?)
-        });
-        connecting.join().map_err(|_| anyhow!("the connecting thread died"))?
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Attachment, Binaries, Echo, Fabric, Machine, Netconf, Pod, ping, run};
+use super::{Attachment, Binaries, Echo, Fabric, Machine, Netconf, Pod, Server, ping, run};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
@@ -12,6 +12,10 @@ use std::{
 const IF_NAME: &str = "eth0";
 const BOOT_ID: &str = "/run/boot_id";
 const NETCONF: &str = "/run/10-vnet.conf";
+/// What the node trusts and what it is known by outlive a reboot.
+const CA: &str = "/var/lib/ca.pem";
+const TOKEN: &str = "/var/lib/node.token";
+const JOIN_TOKEN: &str = "/run/join.token";
 
 /// A VM that runs pods, wired by the real `cni-shim`.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub struct Node {
     addresses: Vec<IpAddr>,
     boots: u32,
     netconf: Netconf,
+    ca: String,
     binaries: Binaries,
 }
 
@@ -72,12 +77,12 @@ impl Reply {
 }
 
 impl Node {
-    /// Boots a node and connects it; its shim is configured for the service at `server`.
+    /// Boots a node and connects it; its shim is configured for this service.
     pub(super) fn boot(
         name: &str,
         offset: u64,
         fabric: &Fabric,
-        server: &str,
+        server: &Server,
         binaries: &Binaries,
     ) -> Result<Self> {
         let node = Self {
@@ -85,7 +90,8 @@ impl Node {
             offset,
             addresses: fabric.addressing().addresses(offset),
             boots: 1,
-            netconf: Netconf::new(name, server, BOOT_ID),
+            netconf: Netconf::new(name, server.url(), BOOT_ID).with("caFile", CA).with("tokenFile", TOKEN),
+            ca: server.authority().pem(),
             binaries: binaries.clone(),
         };
         node.come_up(fabric)?;
@@ -114,6 +120,28 @@ impl Node {
     #[must_use]
     pub fn netconf(&self) -> &Netconf {
         &self.netconf
+    }
+
+    /// Puts a join token on the node, for [`Node::join_words`].
+    pub fn bring_join_token(&self, token: &str) -> Result<()> {
+        self.machine.write(JOIN_TOKEN, token.as_bytes())
+    }
+
+    /// What `cni-shim` by hand is told so that it swaps the join token for one of the node's own.
+    #[must_use]
+    pub fn join_words(&self) -> [&'static str; 3] {
+        ["join", "--join-token-file", JOIN_TOKEN]
+    }
+
+    /// The token that the node is known by, as its file has it.
+    #[must_use]
+    pub fn token(&self) -> String {
+        self.machine.read(TOKEN)
+    }
+
+    /// Puts another token in its place.
+    pub fn bring_token(&self, token: &str) -> Result<()> {
+        self.machine.write(TOKEN, token.as_bytes())
     }
 
     /// The file on the node that says so.
@@ -145,6 +173,7 @@ impl Node {
         fabric.plug(&self.machine, self.offset)?;
         let id = format!("00000000-0000-4000-8000-{:04}{:08}\n", self.offset, self.boots);
         self.machine.write(BOOT_ID, id.as_bytes())?;
+        self.machine.write(CA, self.ca.as_bytes())?;
         self.write_netconf()
     }
 

@@ -1,4 +1,4 @@
-use super::{Machine, Node, run, until};
+use super::{Authority, Machine, Node, run, until};
 use anyhow::{Context, Result, bail};
 use ipam_api::wire;
 use nix::{
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr},
+    os::unix::net::UnixStream,
     process::{Child, Command},
     time::Duration,
 };
@@ -16,6 +17,12 @@ use std::{
 const PORT: u16 = 8420;
 const LOG: &str = "/run/ipam-server.log";
 const PID: &str = "/run/ipam-server.pid";
+const CA: &str = "/run/tls/ca.pem";
+const CERT: &str = "/run/tls/cert.pem";
+const KEY: &str = "/run/tls/key.pem";
+/// For questions from outside its network.
+const SOCKET: &str = "/run/ipam.sock";
+const ADMIN_TOKEN: &str = "/var/lib/ipam/admin.token";
 const READY_WITHIN: Duration = Duration::from_secs(15);
 const STOPS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -23,17 +30,30 @@ const STOPS_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Server {
     machine: Machine,
+    authority: Authority,
     listen: SocketAddr,
     url: String,
     running: Option<Child>,
 }
 
 impl Server {
-    /// A service, not yet started, that will listen on this address of the machine.
+    /// A service, not yet started, that will listen with TLS on the first of these addresses of the machine.
+    pub(super) fn on(machine: Machine, addresses: &[IpAddr]) -> Result<Self> {
+        let listen = SocketAddr::new(*addresses.first().context("a service without an address")?, PORT);
+        let authority = Authority::new()?;
+        let identity = authority.issue(addresses)?;
+        machine.script("umask 077; mkdir -p /run/tls /var/lib/ipam")?;
+        for (path, text) in [(CA, authority.pem()), (CERT, identity.cert), (KEY, identity.key)] {
+            machine.write(path, text.as_bytes())?;
+        }
+        machine.script(&format!("chmod 600 {KEY}"))?;
+        Ok(Self { machine, authority, listen, url: format!("https://{listen}"), running: None })
+    }
+
+    /// Who vouches for it.
     #[must_use]
-    pub(super) fn on(machine: Machine, address: IpAddr) -> Self {
-        let listen = SocketAddr::new(address, PORT);
-        Self { machine, listen, url: format!("http://{listen}"), running: None }
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Where it listens.
@@ -54,20 +74,20 @@ impl Server {
             bail!("the service runs already");
         }
         let script = format!(
-            "mkdir -p /var/lib/ipam; echo $$ >{PID}
-             exec ipam-server serve --listen {} --insecure-no-tls --insecure-no-auth \
-               --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
+            "echo $$ >{PID}
+             exec ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --listen unix://{SOCKET} \
+               --bootstrap-token-file {ADMIN_TOKEN} --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
             self.listen
         );
         let child =
             self.machine.enter("sh").args(["-euc", &script]).spawn().context("starting ipam-server")?;
         let child = self.running.insert(child);
-        let (machine, listen) = (&self.machine, self.listen);
+        let machine = &self.machine;
         until("ipam-server answers /readyz", READY_WITHIN, || {
             if let Some(status) = child.try_wait()? {
                 bail!("ipam-server ended at once, {status}: {}", machine.read(LOG));
             }
-            Ok(ready(machine, listen).then_some(()))
+            Ok(ready(machine).then_some(()))
         })
     }
 
@@ -96,11 +116,17 @@ impl Server {
         Ok(())
     }
 
-    /// `ipamctl` on the same machine.
+    /// `ipamctl` on the same machine, as the first admin.
     #[must_use]
     pub fn ctl_command(&self, args: &[&str]) -> Command {
+        self.ctl_command_with(self.machine.read(ADMIN_TOKEN).trim(), args)
+    }
+
+    /// `ipamctl` on the same machine with this token; none: without.
+    #[must_use]
+    pub fn ctl_command_with(&self, token: &str, args: &[&str]) -> Command {
         let mut command = self.machine.enter("ipamctl");
-        command.env("IPAM_SERVER", &self.url).args(args);
+        command.env("IPAM_SERVER", &self.url).env("IPAM_CA_FILE", CA).env("IPAM_TOKEN", token).args(args);
         command
     }
 
@@ -194,11 +220,11 @@ impl Drop for Server {
 }
 
 /// Whether a service says it is ready. Not ready and not there are the same to one who waits.
-fn ready(machine: &Machine, listen: SocketAddr) -> bool {
+fn ready(machine: &Machine) -> bool {
     let ask = || -> Result<bool> {
-        let mut stream = machine.connect(listen, Duration::from_secs(1))?;
+        let mut stream = UnixStream::connect(machine.outside(SOCKET))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer.starts_with("HTTP/1.1 200 "))

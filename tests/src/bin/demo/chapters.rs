@@ -68,6 +68,48 @@ pub(crate) fn register(story: &mut Story, lab: &Lab) -> Result<()> {
     story.claim("every node has a block of its own", &format!("{blocks} blocks"), blocks == lab.nodes.len())
 }
 
+pub(crate) fn credentials(story: &mut Story, lab: &Lab) -> Result<()> {
+    story.chapter("Only who may, may")?;
+    story.say(
+        "The service speaks TLS and lets nobody in without a credential; its first admin's token lies in a file of its\n\
+         owner's. A join token is good for new nodes of one pool: each swaps it for a token of its own.",
+    )?;
+    story.ctl(
+        lab,
+        "token create new-workers --role join --pool workers --uses 3 --expires 1h --out /run/join.token",
+    )?;
+    let join = lab.server.machine().read("/run/join.token");
+    for node in &lab.nodes {
+        node.bring_join_token(join.trim())?;
+        story.shim(node, &node.join_words().join(" "))?;
+    }
+    story.ctl(lab, "token list")?;
+    story.say("\nA stolen node token is worth one node. With the first node's:")?;
+    let own = lab.nodes[0].token();
+    let asked = [
+        ("its own node", format!("node show {}", lab.nodes[0].name()), true),
+        ("another node", format!("node show {}", lab.nodes[1].name()), false),
+        ("all nodes", "node list".to_owned(), false),
+        ("the plan", "pool scale workers --nodes 1000".to_owned(), false),
+        ("more tokens", "token create more --role admin".to_owned(), false),
+    ];
+    let mut as_expected = 0;
+    for (what, typed, allowed) in &asked {
+        let words: Vec<&str> = typed.split_whitespace().collect();
+        let done = lab.server.ctl_command_with(own.trim(), &words).output()?.status.success();
+        as_expected += usize::from(done == *allowed);
+        story.say(&format!("  {what:13} {}", if done { "yes" } else { "refused" }))?;
+    }
+    let nobody = lab.server.ctl_command_with("", &["node", "list"]).output()?.status.success();
+    story.say(&format!("Without any: {}", if nobody { "yes" } else { "refused" }))?;
+    let figure = format!("{as_expected} of {} as they should be", asked.len());
+    story.claim(
+        "a node's token opens its own node alone, none opens nothing",
+        &figure,
+        as_expected == asked.len() && !nobody,
+    )
+}
+
 pub(crate) fn start_pods(story: &mut Story, lab: &Lab) -> Result<Vec<Running>> {
     story.chapter("Pods start")?;
     story.say(&format!(

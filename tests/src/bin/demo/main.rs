@@ -62,6 +62,7 @@ fn tell(story: &mut Story) -> Result<()> {
     chapters::machines(story, &lab)?;
     chapters::plan(story, &lab)?;
     chapters::register(story, &lab)?;
+    chapters::credentials(story, &lab)?;
     let mut pods = chapters::start_pods(story, &lab)?;
     chapters::reach_each_other(story, &lab, &pods)?;
     chapters::who_has_which(story, &lab, &pods)?;
