@@ -3,12 +3,16 @@
 
 #[path = "store/attack.rs"]
 mod attack;
+#[path = "store/lack.rs"]
+mod lack;
 #[path = "store/nodes.rs"]
 mod nodes;
 #[path = "store/pools.rs"]
 mod pools;
 #[path = "store/random.rs"]
 mod random;
+#[path = "store/replace.rs"]
+mod replace;
 #[path = "store/reservations.rs"]
 mod reservations;
 #[path = "store/subnets.rs"]

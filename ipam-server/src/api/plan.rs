@@ -30,7 +30,8 @@ problems! {
 /// Says what a set of pools would take, without taking it.
 ///
 /// The same function answers here and does the real thing when a pool is put. A plan that does not fit is an
-/// answer like any other: `fits` is false and `shortages` say what is missing.
+/// answer like any other: `fits` is false and `shortages` say what is missing. All pools of a plan together have
+/// at most 262,144 blocks (nodes and surge).
 #[utoipa::path(
     post, path = "/v1/plan", operation_id = "plan", tag = "planning",
     request_body = PlanRequest,

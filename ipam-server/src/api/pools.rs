@@ -94,7 +94,7 @@ pub(crate) async fn get(
 /// Makes a pool and reserves all its blocks, or changes it; all at once or not at all.
 ///
 /// Raising `nodes` reserves more and moves nothing; lowering gives unclaimed blocks back and, below what is
-/// claimed, leaves the pool over its plan until nodes leave.
+/// claimed, leaves the pool over its plan until nodes leave. A pool has at most 262,144 blocks (nodes and surge).
 #[utoipa::path(
     put, path = "/v1/pools/{pool}", operation_id = "putPool", tag = "pools",
     params(PoolPath, ChangeQuery, ConditionHeaders), request_body = PoolSpec,

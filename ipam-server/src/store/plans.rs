@@ -87,6 +87,15 @@ fn below(prefix: &str, error: StoreError) -> StoreError {
 async fn imagined(tx: &mut Tx, asked: &[HypotheticalSubnet]) -> Result<Supplies> {
     let mut supplies = Supplies::new();
     for (i, HypotheticalSubnet { subnet, cidrs }) in asked.iter().enumerate() {
+        // Before its place, which one of the same name has as well.
+        if supplies.contains_key(subnet) || subnets::find(tx, subnet).await?.is_some() {
+            return Err(StoreError::invalid(
+                &format!("/subnets/{i}/subnet"),
+                format!(
+                    "there is a subnet {subnet} already: give the imagined one another name, or leave it out"
+                ),
+            ));
+        }
         let below = |error| below(&format!("/subnets/{i}"), error);
         let line = subnets::check_new(cidrs).map_err(below)?;
         if let Some(vnet) = vnets::find(tx, &subnet.vnet).await? {
@@ -102,15 +111,7 @@ async fn imagined(tx: &mut Tx, asked: &[HypotheticalSubnet]) -> Result<Supplies>
                 )));
             }
         }
-        let twice = supplies.insert(subnet.clone(), SubnetSupply::empty(line)).is_some();
-        if twice || subnets::find(tx, subnet).await?.is_some() {
-            return Err(StoreError::invalid(
-                &format!("/subnets/{i}/subnet"),
-                format!(
-                    "there is a subnet {subnet} already: give the imagined one another name, or leave it out"
-                ),
-            ));
-        }
+        supplies.insert(subnet.clone(), SubnetSupply::empty(line));
     }
     Ok(supplies)
 }

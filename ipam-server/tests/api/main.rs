@@ -6,6 +6,7 @@ mod app;
 mod document;
 mod examples;
 mod fuzz;
+mod limits;
 mod process;
 mod refusals;
 mod resources;

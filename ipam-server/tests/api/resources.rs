@@ -58,6 +58,54 @@ async fn an_edit_is_made_on_the_version_that_was_read() {
     missing.send().await.expect_problem("precondition-failed", None);
 }
 
+/// Only edits change a reservation, so who has its version has it.
+#[tokio::test]
+async fn a_reservation_that_the_reader_has_is_not_sent_again() {
+    let app = App::furnished().await;
+    let path = "/v1/vnets/prod/subnets/nodes/reservations/vms";
+    let tag = app.get(path).await.expect(200).header("etag").to_owned();
+    let read = |tags: &str| app.call(Method::GET, path).header("if-none-match", tags).send();
+    for tags in [&tag, &format!("W/{tag}"), &format!("\"77\", {tag}"), "*"] {
+        let same = read(tags).await.expect(304);
+        assert_eq!((same.header("etag"), same.bytes.len()), (&*tag, 0), "{tags}");
+    }
+    assert_eq!(read("\"77\"").await.expect(200).body["name"], "vms");
+    let mut spec = json!({"first": "10.240.0.4", "last": "10.240.0.255", "reason": "VMs", "forNodes": true});
+    app.put(path, &spec).await.expect(200);
+    let changed = read(&tag).await.expect(200);
+    assert_eq!(changed.body["reason"], "VMs");
+    assert_ne!(changed.header("etag"), tag);
+    spec["last"] = json!("10.240.0.250");
+    let now = changed.header("etag").to_owned();
+    app.put(path, &spec).await.expect(200);
+    assert_eq!(read(&now).await.expect(200).body["last"], "10.240.0.250");
+}
+
+/// What a thing counts changes without its version: a reader that has the version has not the counts.
+#[tokio::test]
+async fn a_thing_with_counts_is_always_answered_whole() {
+    let app = App::furnished().await;
+    let paths = ["/v1/vnets/prod", "/v1/vnets/prod/subnets/nodes", "/v1/pools/workers", "/v1/nodes/vm-1"];
+    let mut had = Vec::new();
+    for path in paths {
+        let read = app.get(path).await.expect(200);
+        had.push((path, read.header("etag").to_owned(), read.body));
+    }
+    app.put("/v1/vnets/prod/subnets/more", &json!({"cidrs": ["10.241.0.0/24"]})).await.expect(201);
+    app.put("/v1/nodes/node-2", &json!({"pool": "workers", "addresses": ["10.240.9.9"]})).await.expect(201);
+    app.put("/v1/nodes/vm-1/allocations/c9/eth0", &json!({})).await.expect(201);
+    for (path, tag, body) in had {
+        let now = app.call(Method::GET, path).header("if-none-match", &tag).send().await.expect(200);
+        assert_eq!(now.header("etag"), tag, "{path}: no one edited it");
+        assert_ne!(now.body, body, "{path}: its counts changed");
+    }
+    let operations = app.document["paths"].as_object().unwrap().values().flat_map(|item| {
+        item.as_object().unwrap().values().filter(|operation| operation["responses"].get("304").is_some())
+    });
+    let ids: Vec<_> = operations.map(|operation| &operation["operationId"]).collect();
+    assert_eq!(ids, ["getReservation"]);
+}
+
 #[tokio::test]
 async fn edits_without_a_version_do_not_lose_each_other() {
     let app = App::furnished().await;
@@ -240,6 +288,88 @@ async fn a_node_syncs_holds_and_releases() {
     assert!(answer.get("node").is_none(), "{answer}");
     app.get("/v1/nodes/node-1").await.expect_problem("not-found", None);
     sync(stamp(&node, 1, 70), empty(70)).await.expect_problem("stale-claim", None);
+}
+
+#[tokio::test]
+async fn to_an_ended_claim_nothing_is_read() {
+    let app = App::furnished().await;
+    let first = app.get("/v1/nodes/node-1").await.expect(200).body;
+    let list = "/v1/nodes/node-1/allocations";
+    let one = "/v1/nodes/node-1/allocations/c1/eth0";
+    let read =
+        |path: &'static str, stamp: String| app.call(Method::GET, path).header("ipam-node", &stamp).send();
+    // Takes the claim up and holds an address in it.
+    let hold = async |node: &Value| {
+        let sync = app.call(Method::PUT, list).header("ipam-node", &stamp(node, 1, 10));
+        sync.json(&json!({"asOfSeq": 10, "entries": []})).send().await.expect(200);
+        let put = app.call(Method::PUT, &format!("{one}?network=default"));
+        let body = json!({"address": node["block"]["ranges"][0]["first"]});
+        put.header("ipam-node", &stamp(node, 1, 20)).json(&body).send().await.expect(201);
+    };
+    let whole = async |node: &Value| {
+        let listed = read(list, stamp(node, 1, 30)).await.expect(200).body;
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+        let held = read(one, stamp(node, 1, 30)).await.expect(200).body;
+        assert_eq!((&held["state"], &held), (&json!("held"), &listed["items"][0]));
+        assert_eq!(app.get(list).await.expect(200).body, listed, "an admin's read names no claim");
+        assert_eq!(app.get(one).await.expect(200).body, held);
+    };
+    let refused = async |stamp: String| {
+        for path in [list, one, "/v1/nodes/node-1/allocations/none/eth0"] {
+            let stale = read(path, stamp.clone()).await.expect(409);
+            stale.expect_problem("stale-claim", None);
+            assert!(!stale.text.contains("c1"), "tells nothing: {}", stale.text);
+        }
+    };
+    hold(&first).await;
+    whole(&first).await;
+    app.delete("/v1/nodes/node-1?vmGone=true").await.expect(204);
+    // No node of the name: to a shim its claim has ended, to others the page is missing.
+    refused(stamp(&first, 1, 30)).await;
+    app.get(list).await.expect_problem("not-found", None);
+    app.get(one).await.expect_problem("not-found", None);
+
+    let spec = json!({"pool": "workers", "addresses": ["10.240.0.10"], "uid": "u1"});
+    let second = app.put("/v1/nodes/node-1", &spec).await.expect(201).body;
+    hold(&second).await;
+    refused(stamp(&first, 1, 30)).await;
+    whole(&second).await;
+    let spec = json!({"pool": "workers", "addresses": ["10.240.0.10"], "uid": "u2", "replace": true});
+    let third = app.put("/v1/nodes/node-1", &spec).await.expect(200).body;
+    hold(&third).await;
+    refused(stamp(&second, 1, 30)).await;
+    whole(&third).await;
+    // One that never was.
+    let mut later = third.clone();
+    later["claim"] = json!(third["claim"].as_u64().unwrap() + 1);
+    refused(stamp(&later, 1, 30)).await;
+}
+
+#[tokio::test]
+async fn planned_nodes_keep_addresses_for_themselves() {
+    let app = App::new().await;
+    app.put("/v1/vnets/v", &json!({"addressSpace": ["10.0.0.0/8", "fd00::/16"]})).await.expect(201);
+    let cidrs = json!(["10.0.0.0/27", "fd00::/64"]);
+    app.put("/v1/vnets/v/subnets/a", &json!({ "cidrs": cidrs })).await.expect(201);
+    // 27 addresses: three nodes and their blocks.
+    let pool = json!({"subnets": [{"subnet": "v/a"}], "maxPods": 8, "nodes": 3, "surge": 0});
+    app.put("/v1/pools/p", &pool).await.expect(201);
+    let before = app.everything().await;
+    let apart = json!({"pool": "p", "addresses": ["10.0.0.28", "fd00::1d"]});
+    let short = app.put("/v1/nodes/n", &apart).await.expect(507);
+    short.expect_problem("exhausted", None);
+    for (number, wanted) in [("need", 2), ("have", 1), ("largestFree", 1), ("nodesThatFit", 1)] {
+        assert_eq!(short.body[number], wanted, "{number}: {}", short.text);
+        assert_eq!(short.body["subnets"][0][number], wanted, "{number}: {}", short.text);
+    }
+    let gateway = json!({"cidrs": cidrs, "gateways": ["10.0.0.30"]});
+    app.put("/v1/vnets/v/subnets/a", &gateway).await.expect_problem("in-use", None);
+    app.patch("/v1/vnets/v/subnets/a", &json!({"gateways": ["10.0.0.30"]}))
+        .await
+        .expect_problem("in-use", None);
+    let vms = json!({"first": "10.0.0.30", "last": "10.0.0.30", "reason": "a VM"});
+    app.put("/v1/vnets/v/subnets/a/reservations/r", &vms).await.expect_problem("in-use", None);
+    assert_eq!(app.everything().await, before);
 }
 
 #[tokio::test]

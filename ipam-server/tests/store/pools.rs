@@ -1,8 +1,8 @@
-use crate::support::{World, dry, keep, node, parse, pool, says};
+use crate::support::{World, dry, keep, node, parse, pool, reservation, says};
 use ipam_api::{
     names::PoolName,
     quantity::{Headroom, MaxPods, NodeCount},
-    wire::{Alignment, Contiguity, PoolSpec},
+    wire::{Alignment, Contiguity, ExtentKind, PoolSpec},
 };
 use ipam_server::store::{Departure, StoreError, VmState, Written};
 
@@ -137,5 +137,85 @@ async fn prefixes_are_aligned_and_pieces_are_a_matter_of_wish() {
     let error = world.store.put_pool(&parse("q"), &whole, &keep()).await.unwrap_err();
     assert!(matches!(error, StoreError::NoContiguousBlock(_)), "{error}");
     world.store.put_pool(&parse("q"), &pool(&["v/a"], 40, 1), &keep()).await.unwrap();
+    world.check().await;
+}
+
+/// The sizes of the pieces of the blocks that there are.
+async fn pieces(world: &World) -> Vec<u64> {
+    let tiles = world.store.extents(&parse("v/a"), &crate::support::page()).await.unwrap().items;
+    tiles.into_iter().filter(|tile| tile.kind == ExtentKind::Block).map(|tile| tile.size).collect()
+}
+
+/// A node `n1` that has claimed a block in two pieces, of a pool that now wants its blocks whole.
+async fn in_pieces() -> (World, PoolSpec) {
+    let world = World::with_subnets(&[("a", &["10.0.0.0/26"])]).await;
+    for (name, first, last) in [("x", "10.0.0.10", "10.0.0.19"), ("y", "10.0.0.26", "10.0.0.62")] {
+        let spec = reservation(first, last);
+        world.store.put_reservation(&parse("v/a"), &parse(name), &spec, &keep()).await.unwrap();
+    }
+    // Free are 4 to 9 and 20 to 25.
+    let spec = pool(&["v/a"], 8, 1);
+    world.store.put_pool(&name(), &spec, &keep()).await.unwrap();
+    assert_eq!(pieces(&world).await.len(), 2);
+    world.store.put_node(&parse("n1"), &node("p", &["10.0.0.62"]), &keep()).await.unwrap();
+    let whole = PoolSpec { contiguous: Contiguity::Required, ..spec };
+    world.store.put_pool(&name(), &whole, &keep()).await.unwrap();
+    assert_eq!(pieces(&world).await.len(), 2, "what is claimed stays");
+    (world, whole)
+}
+
+async fn widen(world: &World) {
+    let spec = reservation("10.0.0.40", "10.0.0.62");
+    world.store.put_reservation(&parse("v/a"), &parse("y"), &spec, &keep()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_block_of_a_shape_its_pool_no_longer_has_is_not_given_on() {
+    let (world, _) = in_pieces().await;
+    widen(&world).await;
+    assert_eq!(
+        world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap(),
+        Departure::Freed
+    );
+    assert_eq!(pieces(&world).await, [8]);
+    let status = world.store.pool(&name()).await.unwrap().status;
+    assert_eq!((status.blocks, status.claimed), (1, 0));
+    world.check().await;
+    // One that has it is the next node's as it is.
+    let tiles = world.tiles("v/a").await;
+    world.store.put_node(&parse("n2"), &node("p", &["10.0.0.62"]), &keep()).await.unwrap();
+    world.store.delete_node(&parse("n2"), VmState::Gone, &keep()).await.unwrap();
+    assert_eq!(world.tiles("v/a").await, tiles);
+}
+
+/// The node leaves all the same; the pool is short of a block until there is room and someone asks again.
+#[tokio::test]
+async fn without_room_for_its_new_shape_a_pool_is_short_of_a_block() {
+    let (world, whole) = in_pieces().await;
+    assert_eq!(
+        world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap(),
+        Departure::Freed
+    );
+    assert!(pieces(&world).await.is_empty());
+    assert_eq!(world.store.pool(&name()).await.unwrap().status.blocks, 0);
+    world.check().await;
+    let refused = world.store.put_node(&parse("n2"), &node("p", &["10.0.0.62"]), &keep()).await;
+    says(refused, &["Exhausted"]);
+    widen(&world).await;
+    let found = world.store.put_pool(&name(), &whole, &keep()).await.unwrap().into_inner();
+    assert_eq!(found.status.blocks, 1);
+    assert_eq!(pieces(&world).await, [8]);
+    world.check().await;
+}
+
+/// Nor does it stay where the pool has too many.
+#[tokio::test]
+async fn above_what_is_wanted_a_block_of_either_shape_becomes_free() {
+    let (world, whole) = in_pieces().await;
+    let none = PoolSpec { nodes: count(0), ..whole };
+    world.store.put_pool(&name(), &none, &keep()).await.unwrap();
+    widen(&world).await;
+    world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
+    assert!(pieces(&world).await.is_empty());
     world.check().await;
 }

@@ -11,6 +11,7 @@ use ipam_server::{
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
+    collections::BTreeMap,
     fmt::{Debug, Write},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -161,6 +162,12 @@ impl World {
             .collect()
     }
 
+    /// How many addresses the nodes still planned in each subnet lack for themselves, by the subnet's name.
+    pub(crate) async fn own_lacks(&self) -> BTreeMap<String, i64> {
+        let rows = sqlx::query(OWN_LACKS).fetch_all(&mut self.connection().await).await.unwrap();
+        rows.into_iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
     /// Tiling and everything that hangs on it, read from the raw tables.
     pub(crate) async fn check(&self) {
         let mut connection = self.connection().await;
@@ -173,7 +180,7 @@ impl World {
     }
 }
 
-const DUMPS: [(&str, &str); 10] = [
+const DUMPS: [(&str, &str); 11] = [
     (
         "vnet",
         "SELECT json_array(id, name, address_space, service_cidrs, version, created_at) FROM vnet ORDER BY id",
@@ -199,6 +206,7 @@ const DUMPS: [(&str, &str); 10] = [
         "node",
         "SELECT json_array(id, name, pool, subnet, own4, own6, uid, mac, machine, allocator, state, deletion, claim, boot_id, boot_seq, floor_seq, claimed_at, version) FROM node ORDER BY id",
     ),
+    ("replaced", "SELECT json_array(node, uid) FROM replaced ORDER BY node, uid"),
     ("block", "SELECT json_array(id, pool, subnet, node, version) FROM block ORDER BY id"),
     (
         "extent",
@@ -209,6 +217,18 @@ const DUMPS: [(&str, &str); 10] = [
         "SELECT json_array(subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq, seq, node, block) FROM allocation ORDER BY subnet, at_offset",
     ),
 ];
+
+/// Planned blocks, less the free addresses and those set aside for nodes at which no node is.
+const OWN_LACKS: &str = "SELECT s.name, MAX(0,
+      (SELECT COUNT(*) FROM block b WHERE b.subnet = s.id AND b.node IS NULL)
+    - (SELECT COALESCE(SUM(e.next - e.first), 0) FROM extent e WHERE e.subnet = s.id AND e.kind = 'free')
+    - (SELECT COALESCE(SUM(r.next - r.first - (
+           SELECT COUNT(DISTINCT CASE f.column1 WHEN 4 THEN n.own4 ELSE n.own6 END)
+           FROM node n, (VALUES (4), (6)) f WHERE n.subnet = s.id
+             AND CASE f.column1 WHEN 4 THEN n.own4 ELSE n.own6 END >= r.first
+             AND CASE f.column1 WHEN 4 THEN n.own4 ELSE n.own6 END < r.next)), 0)
+       FROM reservation r WHERE r.subnet = s.id AND r.for_nodes = 1))
+  FROM subnet s";
 
 /// Each counts what breaks it.
 const RULES: [(&str, &str); 9] = [

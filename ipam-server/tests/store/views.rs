@@ -70,6 +70,54 @@ async fn a_plan_may_imagine_subnets() {
 }
 
 #[tokio::test]
+async fn an_imagined_subnet_keeps_the_rules_of_those_that_are_made() {
+    let world = World::with_subnets(&[("a", &["10.0.0.0/24", "fd00::/64"])]).await;
+    let before = world.dump().await;
+    let plan =
+        async |subnets: Value| world.store.plan(&request(&subnets, &json!([demand("p", "v/a", 1)]))).await;
+    let one = |path: &str, cidrs: &[&str]| json!({"subnet": path, "cidrs": cidrs});
+    says(plan(json!([one("v/b", &["11.0.0.0/24"])])).await, &["Invalid /subnets/0/cidrs/0", "VNet v"]);
+    // Either family, and whichever of the subnets it is.
+    says(
+        plan(json!([one("v/b", &["10.1.0.0/24"]), one("v/c", &["10.2.0.0/24", "2001:db8::/64"])])).await,
+        &["Invalid /subnets/1/cidrs/1", "2001:db8::/64 is not inside VNet v"],
+    );
+    says(plan(json!([one("v/b", &["10.0.0.128/25"])])).await, &["Overlap", "10.0.0.128/25", "v/a"]);
+    says(plan(json!([one("v/b", &["10.1.0.0/24", "fd00::/60"])])).await, &["Overlap", "fd00::/60", "v/a"]);
+    says(
+        plan(json!([
+            one("v/b", &["10.1.0.0/24"]),
+            one("v/c", &["10.2.0.0/24"]),
+            one("v/d", &["10.1.0.0/23"])
+        ]))
+        .await,
+        &["Overlap", "10.1.0.0/23", "10.1.0.0/24", "v/d"],
+    );
+    says(
+        plan(json!([one("v/b", &["10.1.0.0/24", "fd00:1::/64"]), one("v/c", &["fd00:1::/80"])])).await,
+        &["Overlap", "fd00:1::/80", "fd00:1::/64"],
+    );
+    says(plan(json!([one("v/b", &["10.1.0.0/30"])])).await, &["Invalid /subnets/0/cidrs", "larger CIDR"]);
+    // One name is one subnet, also where both are in the same place.
+    says(
+        plan(json!([one("v/a", &["10.0.0.0/24", "fd00::/64"])])).await,
+        &["Invalid /subnets/0/subnet", "there is a subnet v/a"],
+    );
+    says(
+        plan(json!([one("v/b", &["10.1.0.0/24"]), one("v/b", &["10.1.0.0/24"])])).await,
+        &["Invalid /subnets/1/subnet", "v/b"],
+    );
+    // In VNets that are not there the imagined ones keep apart as well; VNets may be alike.
+    says(
+        plan(json!([one("w/b", &["10.0.0.0/24"]), one("w/c", &["10.0.0.0/25"])])).await,
+        &["Overlap", "w/c"],
+    );
+    plan(json!([one("w/b", &["10.0.0.0/24"]), one("x/b", &["10.0.0.0/24"])])).await.unwrap();
+    plan(json!([one("v/b", &["10.0.1.0/24"]), one("v/c", &["10.0.2.0/24"])])).await.unwrap();
+    assert_eq!(world.dump().await, before);
+}
+
+#[tokio::test]
 async fn capacity_adds_up() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"]), ("b", &["10.0.1.0/24"])]).await;
     let store = &world.store;
