@@ -3,6 +3,7 @@
 
 mod churn;
 mod connectivity;
+mod credentials;
 mod deletion;
 mod demo;
 mod fabric;

@@ -39,7 +39,15 @@ impl Authority {
 
     /// A certificate for a service at these addresses.
     pub fn issue(&self, addresses: &[IpAddr]) -> Result<Identity> {
-        let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        self.issue_for(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    /// A certificate that a node shows.
+    pub fn issue_to_node(&self, name: &str) -> Result<Identity> {
+        self.issue_for(vec![name.to_owned()])
+    }
+
+    fn issue_for(&self, names: Vec<String>) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let cert = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
         Ok(Identity { cert: cert.pem(), key: key.serialize_pem() })

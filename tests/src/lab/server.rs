@@ -75,7 +75,7 @@ impl Server {
         }
         let script = format!(
             "echo $$ >{PID}
-             exec ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --listen unix://{SOCKET} \
+             exec ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --client-ca {CA} --listen unix://{SOCKET} \
                --bootstrap-token-file {ADMIN_TOKEN} --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
             self.listen
         );

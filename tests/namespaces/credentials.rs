@@ -1,0 +1,162 @@
+//! What a node's credential opens, and what happens when it opens nothing any more.
+
+use anyhow::{Context, Result, ensure};
+use ipam_api::wire::{Event, Listing, Node as NodeAnswer, TokenState};
+use std::time::Duration;
+use vnet_tests::lab::{Authority, Families, Lab, Netconf, PoolShape, until};
+
+/// Longest wait for what the service does by itself.
+const SOON: Duration = Duration::from_secs(20);
+
+fn show(lab: &Lab, node: &str) -> Result<NodeAnswer> {
+    lab.server.ctl_json(&["node", "show", node])
+}
+
+#[test]
+fn a_stolen_node_token_is_worth_one_node() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 2, PoolShape::default())?;
+    let victim = lab.nodes[1].name();
+    lab.nodes[1].add(&lab.nodes[1].sandbox("web-1")?)?;
+    let stolen = lab.nodes[0].token();
+    let tries = |words: &[&str]| -> Result<(bool, String)> {
+        let output = lab.server.ctl_command_with(stolen.trim(), words).output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let (own, said) = tries(&["node", "show", lab.nodes[0].name()])?;
+    ensure!(own, "its own: {said}");
+    for words in [
+        &["node", "show", victim][..],
+        &["node", "delete", victim],
+        &["node", "delete", lab.nodes[0].name(), "--vm-gone"],
+        &["node", "list"],
+        &["allocation", "list"],
+        &["pool", "delete", "workers"],
+        &["token", "list"],
+        &["event", "list"],
+        &["capacity"],
+    ] {
+        let (done, said) = tries(words)?;
+        ensure!(!done && said.contains("node-1"), "ipamctl {words:?} with node-1's token: {said}");
+    }
+    ensure!(lab.agree(&lab.nodes[1])? == 1, "the other node is as it was");
+    Ok(())
+}
+
+#[test]
+fn an_expired_token_stops_no_pod_and_is_seen() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let before = node.sandbox("before")?;
+    let attachment = node.add(&before)?;
+    // The one it has ends, and so does its successor.
+    let short =
+        lab.ctl(&["token", "create", "short", "--role", "node", "--node", node.name(), "--expires", "1s"])?;
+    node.bring_token(short.trim())?;
+    until("the token has expired", SOON, || {
+        let credential = show(&lab, node.name())?.credential.context("it has a token")?;
+        Ok((credential.state == TokenState::Expired).then_some(()))
+    })?;
+    let shown = lab.ctl(&["node", "show", node.name()])?;
+    ensure!(shown.to_lowercase().contains("expired"), "node show says nothing of it: {shown}");
+
+    let during = node.plugin("ADD", &node.sandbox("during")?, None)?;
+    ensure!(during.stderr.contains("expired"), "the log says nothing of it: {}", during.stderr);
+    let during = during.into_result()?;
+    node.del(&before, Some(&attachment))?;
+    ensure!(lab.agree(node).is_err(), "nobody let the shim tell");
+
+    let fresh = lab.ctl(&["token", "create", "fresh", "--role", "node", "--node", node.name()])?;
+    node.bring_token(fresh.trim())?;
+    node.shim(&["sync"])?;
+    ensure!(lab.agree(node)? == 1, "the pod of the meantime: {during}");
+    Ok(())
+}
+
+#[test]
+fn a_node_deleted_for_good_opens_nothing_with_its_token() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    node.add(&node.sandbox("web-1")?)?;
+    let kept = node.token();
+    lab.ctl(&["node", "delete", node.name(), "--vm-gone"])?;
+    let address = node.addresses()[0].to_string();
+    let register = ["node", "register", node.name(), "--pool", "workers", "--address", &address];
+    let output = lab.server.ctl_command_with(kept.trim(), &register).output()?;
+    ensure!(!output.status.success(), "a VM that is gone registered again by its old token");
+    // A new VM of that name joins as any other.
+    lab.ctl(&register)?;
+    lab.let_join(node)?;
+    ensure!(node.token() != kept, "it has a token of its own");
+    Ok(())
+}
+
+#[test]
+fn a_client_certificate_is_a_node_too() -> Result<()> {
+    let mut lab = Lab::with_ledger(Families::Dual, 1, PoolShape::default())?;
+    let name = lab.nodes[0].name().to_owned();
+    let identity = lab.server.authority().issue_to_node(&name)?;
+    let machine = lab.nodes[0].machine();
+    machine.write("/var/lib/node.pem", identity.cert.as_bytes())?;
+    machine.write("/var/lib/node.key", identity.key.as_bytes())?;
+    machine.script("rm /var/lib/node.token; chmod 600 /var/lib/node.key")?;
+    let netconf = certified(lab.nodes[0].netconf());
+    lab.nodes[0].configure(netconf)?;
+    let node = &lab.nodes[0];
+    node.add(&node.sandbox("web-1")?)?;
+    ensure!(lab.agree(node)? == 1, "the service took the certificate for the node");
+
+    // One that nobody of ours signed is none.
+    let stranger = Authority::new()?.issue_to_node(&name)?;
+    let machine = lab.nodes[0].machine();
+    machine.write("/var/lib/node.pem", stranger.cert.as_bytes())?;
+    machine.write("/var/lib/node.key", stranger.key.as_bytes())?;
+    node.add(&node.sandbox("web-2")?)?;
+    ensure!(lab.server.ledger(node)?.len() == 1, "a stranger's certificate was taken for the node's");
+    Ok(())
+}
+
+fn certified(netconf: &Netconf) -> Netconf {
+    netconf
+        .clone()
+        .with("tokenFile", "")
+        .with("certFile", "/var/lib/node.pem")
+        .with("keyFile", "/var/lib/node.key")
+}
+
+#[test]
+fn a_service_that_nobody_vouches_for_is_not_spoken_to() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    node.add(&node.sandbox("before")?)?;
+    node.machine().write("/var/lib/ca.pem", Authority::new()?.pem().as_bytes())?;
+    let reply = node.plugin("ADD", &node.sandbox("during")?, None)?;
+    ensure!(
+        reply.stderr.to_lowercase().contains("certificate"),
+        "the log says nothing of it: {}",
+        reply.stderr
+    );
+    reply.into_result().context("the block is the node's whoever answers")?;
+    ensure!(lab.server.ledger(node)?.len() == 1, "it told a service that it cannot know");
+    Ok(())
+}
+
+#[test]
+fn what_people_did_is_on_record() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let pod = node.sandbox("web-1")?;
+    let attachment = node.add(&pod)?;
+    node.del(&pod, Some(&attachment))?;
+    lab.ctl(&["node", "delete", node.name()])?;
+    node.shim(&["sync"])?;
+    let events: Listing<Event> = lab.server.ctl_json(&["event", "list", "--subject", "node/node-1"])?;
+    let told: Vec<_> =
+        events.items.iter().map(|event| (event.action.as_str(), event.actor.as_str())).collect();
+    ensure!(
+        told == [("create", "bootstrap"), ("delete", "bootstrap"), ("free", "node:node-1")],
+        "who did what to the node: {told:?}"
+    );
+    let all: Listing<Event> = lab.server.ctl_json(&["event", "list"])?;
+    ensure!(all.items.iter().all(|event| !event.subject.contains("allocation")), "pods are their own record");
+    Ok(())
+}
