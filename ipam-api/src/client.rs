@@ -12,13 +12,16 @@
 //! # }
 //! ```
 //!
-//! It takes no proxy from the environment, follows no redirect, reads no
-//! certificate store and runs on any tokio runtime, a `current_thread` one
-//! included: a process that lives for one request pays for one connection.
+//! It takes no proxy from the environment, follows no redirect, reads the
+//! system's certificates only where an `https` service is to be verified by
+//! them ([`Roots::System`]), and runs on any tokio runtime, a `current_thread`
+//! one included: a process that lives for one request pays for one connection.
 
 mod allocations;
 mod answer;
+mod credentials;
 mod error;
+mod events;
 mod nodes;
 mod options;
 mod planning;
@@ -29,14 +32,18 @@ mod server;
 mod subnets;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tokens;
 mod vnets;
 
 pub use allocations::AllocationFilter;
 pub use answer::{AllPages, Answer, all_pages};
 pub use error::{ClientError, Unreachability};
+pub use events::EventFilter;
 pub use nodes::{NodeDeletion, VmFate};
 pub use options::{Apply, ETag, Page, Precondition, Token, Write};
 pub use server::Server;
+pub use tls::{Authorities, Identity, Roots};
 
 use reqwest::{Url, redirect};
 use std::time::Duration;
@@ -50,12 +57,22 @@ pub struct Settings {
     pub timeout: Duration,
     /// The credential, sent as a bearer token.
     pub token: Option<Token>,
+    /// Who vouches for an `https` service.
+    pub roots: Roots,
+    /// The credential as a client certificate, shown to an `https` service that asks for one.
+    pub identity: Option<Identity>,
 }
 
 impl Default for Settings {
-    /// 2 s for a connection, 30 s for an answer, no credential.
+    /// 2 s for a connection, 30 s for an answer, no credential, the system's certificates.
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(2), timeout: Duration::from_secs(30), token: None }
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(30),
+            token: None,
+            roots: Roots::System,
+            identity: None,
+        }
     }
 }
 
@@ -72,7 +89,8 @@ impl Client {
     /// A client of the service at `server`. Opens no connection yet.
     ///
     /// # Errors
-    /// [`ClientError::InvalidServer`] if the address asks for what is not built in (TLS).
+    /// [`ClientError::InvalidTls`] if nobody could vouch for an `https` service;
+    /// [`ClientError::InvalidServer`] if the address cannot be used.
     pub fn new(server: Server, settings: Settings) -> Result<Self, ClientError> {
         let base = server.base()?;
         let mut builder = reqwest::Client::builder()
@@ -85,10 +103,7 @@ impl Client {
         if let Some(path) = server.socket_path() {
             builder = builder.unix_socket(path);
         }
-        let http = builder.build().map_err(|error| ClientError::InvalidServer {
-            server: server.to_string(),
-            reason: error.to_string(),
-        })?;
+        let http = tls::set_up(builder, &server, settings.roots, settings.identity)?;
         Ok(Self { http, base, server, token: settings.token })
     }
 

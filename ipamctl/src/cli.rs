@@ -2,8 +2,9 @@
 
 use crate::{
     address::AddressCommand, allocation::AllocationCommand, capacity::CapacityArgs, context::Context,
-    failure::Failure, node::NodeCommand, output::Format, plan::PlanArgs, pool::PoolCommand,
-    reservation::ReservationCommand, subnet::SubnetCommand, vnet::VnetCommand,
+    event::EventCommand, failure::Failure, node::NodeCommand, output::Format, plan::PlanArgs,
+    pool::PoolCommand, reservation::ReservationCommand, subnet::SubnetCommand, token::TokenCommand,
+    vnet::VnetCommand,
 };
 use clap::{Args, Parser, Subcommand};
 use ipam_api::client::Server;
@@ -23,6 +24,9 @@ Examples:
     ipamctl pool scale workers --nodes 20
   Who has this address?
     ipamctl address show 10.240.1.7
+  Let somebody look, and see later who changed what
+    ipamctl token create alice --role viewer --out alice.token
+    ipamctl event list --subject pool/workers --since 7d
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 a plan that does not fit.";
 
@@ -42,7 +46,7 @@ pub(crate) struct Global {
     /// The service.
     #[arg(
         long,
-        help = "The service: http://IP:PORT or unix:///path/of/socket",
+        help = "The service: https://HOST:PORT, http://HOST:PORT or unix:///path/of/socket",
         global = true,
         env = "IPAM_SERVER",
         hide_env_values = true,
@@ -60,6 +64,39 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificates of the CAs that may vouch for the service.
+    #[arg(
+        long,
+        help = "CA certificates (PEM) to verify an https service by, instead of the system's",
+        global = true,
+        env = "IPAM_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate to show to the service.
+    #[arg(
+        long,
+        help = "Client certificate (PEM) to show to an https service; with --key-file",
+        global = true,
+        env = "IPAM_CERT_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its private key.
+    #[arg(
+        long,
+        help = "Private key (PEM) of the client certificate",
+        global = true,
+        env = "IPAM_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) key_file: Option<PathBuf>,
     /// How to print: table, wide (a table with more columns), json, yaml
     #[arg(
         short,
@@ -101,6 +138,12 @@ enum Command {
     /// Single addresses
     #[command(subcommand)]
     Address(AddressCommand),
+    /// Credentials of people, programs and nodes
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Who changed what, when and from where
+    #[command(subcommand)]
+    Event(EventCommand),
 }
 
 impl Cli {
@@ -117,6 +160,8 @@ impl Cli {
             Command::Plan(args) => args.run(&context).await,
             Command::Capacity(args) => args.run(&context).await,
             Command::Address(command) => command.run(&context).await,
+            Command::Token(command) => command.run(&context).await,
+            Command::Event(command) => command.run(&context).await,
         }
     }
 }

@@ -101,13 +101,18 @@ fn cure(error: &ClientError) -> &'static str {
         ClientError::Unreachable { how: Unreachability::NoConnection, .. } => {
             ": start the service (ipam-server serve), or name it with --server or IPAM_SERVER"
         }
+        ClientError::Unreachable { how: Unreachability::Tls, .. } => {
+            ": check that --server is the service by the name that its certificate has, and --ca-file its CA's; \
+             --cert-file has to be from the CA that the service takes node certificates from"
+        }
         ClientError::Unreachable { .. } => {
             ": nobody can say whether it was done; look, then run the command again"
         }
         ClientError::Unexpected { .. } => ": check that --server or IPAM_SERVER names the address service",
-        ClientError::Problem { .. } | ClientError::InvalidServer { .. } | ClientError::Unsendable { .. } => {
-            ""
-        }
+        ClientError::Problem { .. }
+        | ClientError::InvalidServer { .. }
+        | ClientError::InvalidTls { .. }
+        | ClientError::Unsendable { .. } => "",
     }
 }
 

@@ -1,5 +1,5 @@
 //! The admin CLI of the address service: plan capacity, size pools, register
-//! nodes, look at addresses.
+//! nodes, look at addresses, give credentials.
 //!
 //! One file a noun: its arguments and what they do. Data goes to stdout,
 //! messages to stderr, and the exit status says which of four ends it was.
@@ -10,6 +10,7 @@ mod arguments;
 mod capacity;
 mod cli;
 mod context;
+mod event;
 mod failure;
 mod node;
 mod output;
@@ -17,6 +18,7 @@ mod plan;
 mod pool;
 mod reservation;
 mod subnet;
+mod token;
 mod vnet;
 
 use clap::Parser;

@@ -5,7 +5,7 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{
-        View, age, count, joined, optional, range, range6,
+        View, age, count, end, joined, optional, range, range6,
         table::{Column, column, wide},
         word,
     },
@@ -15,7 +15,7 @@ use ipam_api::{
     client::{NodeDeletion, VmFate, all_pages},
     line::Line,
     names::{NodeName, PoolName},
-    wire::{Allocator, Node, NodeSpec},
+    wire::{Allocator, Node, NodeCredential, NodeSpec, TokenState},
 };
 use std::net::IpAddr;
 
@@ -37,6 +37,10 @@ const COLUMNS: &[Column<Node>] = &[
     wide("UID", |node| optional(node.uid.as_ref())),
     wide("MAC", |node| optional(node.mac.as_ref())),
     wide("LAST CONTACT", |node| optional(node.last_contact.map(age).as_ref())),
+    wide("CREDENTIAL", |node| optional(node.credential.as_ref().map(credential).as_ref())),
+    wide("CREDENTIAL USED", |node| {
+        optional(node.credential.as_ref().and_then(|credential| credential.last_used_at).map(age).as_ref())
+    }),
     wide("AGE", |node| age(node.claimed_at)),
 ];
 
@@ -160,6 +164,16 @@ impl Delete {
                 context.show(&View::row(&answer, COLUMNS)?)
             }
         }
+    }
+}
+
+/// `valid, ends in 12d`, `expired, ended 3h ago`.
+fn credential(credential: &NodeCredential) -> String {
+    let state = word(&credential.state);
+    match (credential.expires_at, credential.state) {
+        (None, _) => state,
+        (at @ Some(_), TokenState::Valid) => format!("{state}, ends {}", end(at)),
+        (at @ Some(_), TokenState::Expired | TokenState::Spent) => format!("{state}, ended {}", end(at)),
     }
 }
 

@@ -52,6 +52,14 @@ impl View {
         })
     }
 
+    /// The same without a field of the body.
+    pub(crate) fn without(mut self, field: &str) -> Self {
+        if let Document::Object(fields) = &mut self.document {
+            fields.retain(|(name, _)| name != field);
+        }
+        self
+    }
+
     /// A list; `nothing` is said where it is empty.
     pub(crate) fn list<T>(
         lists: &[AllPages<T>],
@@ -124,12 +132,25 @@ pub(crate) fn range6(range: &Range) -> Option<String> {
 
 /// How long ago, in the largest whole unit.
 pub(crate) fn age(since: Timestamp) -> String {
-    let seconds = Timestamp::now().duration_since(since).as_secs().max(0);
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
+    length(Timestamp::now().duration_since(since).as_secs())
+}
+
+/// When something ends or ended: `in 3d`, `3d ago`; absent: never.
+pub(crate) fn end(at: Option<Timestamp>) -> String {
+    let Some(at) = at else { return "never".to_owned() };
+    match at.duration_since(Timestamp::now()).as_secs() {
+        seconds @ 1.. => format!("in {}", length(seconds)),
+        seconds => format!("{} ago", length(-seconds)),
+    }
+}
+
+/// Seconds in the largest whole unit that still tells them apart.
+pub(crate) fn length(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }
 

@@ -1,7 +1,7 @@
 use super::{Marker, Patience};
 use crate::{cni::netconf::NodeConf, journal::Uptime, log};
 use ipam_api::{
-    client::{Answer, Client, ClientError, Server, Settings, Token},
+    client::{Answer, Authorities, Client, ClientError, Roots, Server, Settings, Token},
     names::{Attachment, NodeName},
     wire::{
         Allocation, AllocationSpec, Node, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer, SyncRequest,
@@ -191,7 +191,13 @@ impl Service {
             if share.is_zero() {
                 break;
             }
-            let settings = Settings { connect_timeout: share, timeout: share, token: token.clone() };
+            let settings = Settings {
+                connect_timeout: share,
+                timeout: share,
+                token: token.clone(),
+                roots: Roots::Only(Authorities::default()),
+                identity: None,
+            };
             heard = match Client::new(server.clone(), settings) {
                 Ok(client) => Heard::of(runtime.block_on(request(&client))),
                 Err(error) => unreachable(error.to_string()),

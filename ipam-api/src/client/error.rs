@@ -6,6 +6,8 @@ use std::time::Duration;
 pub enum Unreachability {
     /// No connection came about.
     NoConnection,
+    /// TLS did not come about: one end does not trust the other, or they do not understand each other.
+    Tls,
     /// No whole answer in time.
     Timeout,
     /// The connection broke, or what came over it is not HTTP.
@@ -53,6 +55,12 @@ pub enum ClientError {
         /// What was given.
         server: String,
         /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Certificates or a private key that TLS cannot use.
+    #[error("{reason}")]
+    InvalidTls {
+        /// What is wrong with them and what would be right; never what they are.
         reason: String,
     },
     /// The request has something that HTTP cannot carry.

@@ -1,6 +1,6 @@
 //! The one way a request is made and its answer judged.
 
-use super::{Answer, Apply, Client, ClientError, ETag, Precondition, Unreachability, Write};
+use super::{Answer, Apply, Client, ClientError, ETag, Precondition, Unreachability, Write, tls};
 use crate::wire::{NODE_HEADER, NodeStamp, Problem};
 use reqwest::{
     Method, Response, Url,
@@ -8,7 +8,7 @@ use reqwest::{
     header::{IF_NONE_MATCH, RETRY_AFTER},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 /// Longest body read, so that a stray server cannot fill the memory: a list of
 /// [`crate::wire::MAX_LIMIT`] items stays far below.
@@ -172,25 +172,14 @@ fn unexpected(server: String, status: u16, reason: String, body: &[u8]) -> Clien
 }
 
 fn unreachable(server: String, error: &reqwest::Error) -> ClientError {
-    let how = if error.is_timeout() {
-        Unreachability::Timeout
+    let (how, reason) = if let Some(reason) = tls::failure(error) {
+        (Unreachability::Tls, reason)
+    } else if error.is_timeout() {
+        (Unreachability::Timeout, "no answer in time".to_owned())
     } else if error.is_connect() {
-        Unreachability::NoConnection
+        (Unreachability::NoConnection, tls::root_cause(error))
     } else {
-        Unreachability::Broken
-    };
-    let reason = match how {
-        Unreachability::Timeout => "no answer in time".to_owned(),
-        Unreachability::NoConnection | Unreachability::Broken => root_cause(error),
+        (Unreachability::Broken, tls::root_cause(error))
     };
     ClientError::Unreachable { server, how, reason }
-}
-
-/// The innermost cause: the layers above only repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

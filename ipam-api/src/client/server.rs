@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-/// Where a service listens: `http://HOST:PORT` or `unix:///path/of/socket`.
+/// Where a service listens: `https://HOST:PORT`, `http://HOST:PORT` or `unix:///path/of/socket`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     place: Place,
@@ -17,7 +17,7 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Http(Url),
-    Https,
+    Https(Url),
     Unix(PathBuf),
 }
 
@@ -27,7 +27,7 @@ impl Server {
     pub fn socket_path(&self) -> Option<&Path> {
         match &self.place {
             Place::Unix(path) => Some(path),
-            Place::Http(_) | Place::Https => None,
+            Place::Http(_) | Place::Https(_) => None,
         }
     }
 
@@ -35,23 +35,26 @@ impl Server {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         match &self.place {
-            Place::Http(url) => {
+            Place::Http(url) | Place::Https(url) => {
                 let host = url.host_str()?;
                 host.trim_start_matches('[').trim_end_matches(']').parse().ok()
             }
-            Place::Https | Place::Unix(_) => None,
+            Place::Unix(_) => None,
         }
+    }
+
+    /// Whether the service proves who it is, by TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.place, Place::Https(_))
     }
 
     /// What request paths are appended to.
     pub(super) fn base(&self) -> Result<Url, ClientError> {
         match &self.place {
-            Place::Http(url) => Ok(url.clone()),
+            Place::Http(url) | Place::Https(url) => Ok(url.clone()),
             Place::Unix(_) => {
                 Url::parse("http://localhost/").map_err(|error| invalid(&self.text, &error.to_string()))
-            }
-            Place::Https => {
-                Err(invalid(&self.text, "TLS is not built in yet: use http://IP:PORT or unix:///path"))
             }
         }
     }
@@ -65,7 +68,7 @@ impl FromStr for Server {
     type Err = ClientError;
 
     fn from_str(text: &str) -> Result<Self, ClientError> {
-        const FORMS: &str = "write http://IP:PORT or unix:///path/of/socket";
+        const FORMS: &str = "write https://HOST:PORT, http://HOST:PORT or unix:///path/of/socket";
         let place = if let Some(path) = text.strip_prefix("unix://") {
             if !path.starts_with('/') {
                 return Err(invalid(text, "the socket's path is not absolute: write unix:///path/of/socket"));
@@ -81,7 +84,7 @@ impl FromStr for Server {
             }
             match url.scheme() {
                 "http" => Place::Http(url),
-                "https" => Place::Https,
+                "https" => Place::Https(url),
                 _ => return Err(invalid(text, FORMS)),
             }
         };
@@ -113,6 +116,10 @@ mod tests {
         assert_eq!(server.base().unwrap().as_str(), "http://127.0.0.1:8420/");
         let server: Server = "http://[fd00::1]:8420/".parse().unwrap();
         assert_eq!(server.ip(), Some("fd00::1".parse().unwrap()));
+        assert!(!server.is_tls());
+        let server: Server = "https://[fd00::1]:8420".parse().unwrap();
+        assert_eq!((server.ip(), server.is_tls()), (Some("fd00::1".parse().unwrap()), true));
+        assert_eq!(server.base().unwrap().as_str(), "https://[fd00::1]:8420/");
         let server: Server = "unix:///run/ipam/api.sock".parse().unwrap();
         assert_eq!(server.socket_path(), Some(Path::new("/run/ipam/api.sock")));
         assert_eq!(server.to_string(), "unix:///run/ipam/api.sock");
@@ -122,10 +129,9 @@ mod tests {
     #[test]
     fn what_is_no_server_says_the_cure() {
         for text in ["", "127.0.0.1:8420", "ftp://10.0.0.1", "http://", "http://10.0.0.1/v1", "http://a/?b"] {
-            assert!(reason(text).contains("write http://IP:PORT"), "{text}: {}", reason(text));
+            assert!(reason(text).contains("write https://HOST:PORT"), "{text}: {}", reason(text));
         }
         assert!(reason("unix://run/ipam.sock").contains("not absolute"));
         assert!(reason("http://me:secret@10.0.0.1").contains("token"));
-        assert!(reason("https://10.0.0.1").contains("TLS is not built in"));
     }
 }

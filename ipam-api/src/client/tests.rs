@@ -1,5 +1,8 @@
 //! The client against answers made by hand, over real sockets.
 
+mod access;
+mod tls;
+
 use super::*;
 use crate::{
     names::Attachment,

@@ -1,83 +1,27 @@
 //! What people type and what they see: `tests/cmd/offline` without a service,
-//! `tests/cmd/service` each against a service of its own.
+//! `tests/cmd/service` each against a service of its own, `tests/cmd/access`
+//! against one that asks for credentials.
 //!
 //! `TRYCMD=overwrite cargo test -p ipamctl` writes what was seen into the
 //! transcripts; read the difference before it is committed.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
+mod access;
+mod service;
+
 use ipam_api::{
     client::{Client, Settings},
     wire::{BootSeq, NodeStamp, Seq, Stamp, SyncRequest},
 };
+use service::Service;
 use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    path::PathBuf,
+    process::{Command, Stdio},
 };
-use tempfile::TempDir;
-
-/// Longest wait for a service to listen.
-const START: Duration = Duration::from_secs(60);
 
 /// Where nobody listens: port 1 of this machine.
 const NOBODY: &str = "http://127.0.0.1:1";
-
-/// A service with an empty database; ends with the value.
-struct Service {
-    child: Child,
-    url: String,
-    _database: TempDir,
-}
-
-impl Service {
-    fn start() -> Self {
-        let binary = server_binary();
-        let database = tempfile::tempdir().unwrap();
-        let place = format!("sqlite://{}", database.path().join("ipam.db").display());
-        let mut child = Command::new(&binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--database", &place])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", binary.display()));
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (found, url) = mpsc::channel();
-        thread::spawn(move || {
-            // Reads on to the end, so that the service never writes to a closed pipe.
-            while let Some(Ok(line)) = lines.next() {
-                if let Some((_, url)) = line.split_once("listening on ") {
-                    let _ = found.send(url.trim().to_owned());
-                }
-            }
-        });
-        let url = url.recv_timeout(START);
-        // From here on the child ends with the value, whatever happened.
-        let service = Self { child, url: url.clone().unwrap_or_default(), _database: database };
-        assert!(url.is_ok(), "{} did not say where it listens", binary.display());
-        service
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The service's binary: named by `IPAM_SERVER_BIN`, or built beside this test's.
-fn server_binary() -> PathBuf {
-    let binary = std::env::var_os("IPAM_SERVER_BIN").map_or_else(
-        || Path::new(env!("CARGO_BIN_EXE_ipamctl")).with_file_name("ipam-server"),
-        PathBuf::from,
-    );
-    let shown = binary.display();
-    assert!(binary.is_file(), "{shown} is not there: run cargo build -p ipam-server, or set IPAM_SERVER_BIN");
-    binary
-}
 
 fn transcripts(directory: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap();
