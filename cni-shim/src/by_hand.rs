@@ -90,10 +90,7 @@ pub fn run() -> ExitCode {
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {
-    let conf = settings.read()?;
-    if conf.node.servers.is_empty() {
-        return Err("no server: give --server URL or --config FILE".to_owned());
-    }
+    let conf = settings.read_to_call()?;
     let mut host = Host::open().map_err(|error| error.to_string())?;
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)
         .map_err(|error| error.to_string())?;
