@@ -7,8 +7,10 @@ use crate::{
 use ipam_api::{
     client::{Answer, Client, ClientError, Server},
     names::{Attachment, NodeName},
+    token::Secret,
     wire::{
         Allocation, AllocationSpec, Node, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer, SyncRequest,
+        Token,
     },
 };
 use std::{
@@ -134,6 +136,13 @@ impl Service {
     #[must_use]
     pub fn sync(&self, stamp: &NodeStamp, journal: &SyncRequest) -> Heard<SyncAnswer> {
         self.call(&async |client| client.sync(&self.node, stamp, journal).await)
+    }
+
+    /// Has the service keep a token that this node made. What comes of it says nothing of
+    /// other calls, so it is told to nobody but the caller.
+    #[must_use]
+    pub fn keep_credential(&self, secret: &Secret) -> Heard<Token> {
+        self.ask(&async |client| client.put_credential(&self.node, secret).await, self.budget)
     }
 
     /// One call: the addresses in order, until one has spoken or the budget is spent.

@@ -193,6 +193,11 @@ impl Node {
 
     /// A command by hand; its output as JSON.
     pub(crate) fn by_hand(&self, command: &str) -> Printed {
+        self.by_hand_with(command, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn by_hand_with(&self, command: &str, more: &[&str]) -> Printed {
         let path = self.directory.path().join("10-pods.conflist");
         let mut plugin = self.conf.clone();
         for key in ["name", "cniVersion"] {
@@ -200,7 +205,8 @@ impl Node {
         }
         let list = json!({"name": "pods", "cniVersion": "1.0.0", "plugins": [plugin]});
         std::fs::write(&path, list.to_string()).unwrap();
-        shim(&self.namespace, &[], &[command, "--config", path.to_str().unwrap(), "-o", "json"], "")
+        let arguments = [&[command, "--config", path.to_str().unwrap(), "-o", "json"], more].concat();
+        shim(&self.namespace, &[], &arguments, "")
     }
 
     /// The entry of an address, as `status` shows it.
