@@ -1,5 +1,6 @@
 //! `cni-shim` by hand: what a person or a unit file runs on a node.
 
+mod credential;
 mod settings;
 mod status;
 
@@ -10,10 +11,10 @@ use crate::{
     service::{Patience, Service},
     wiring::{Host, announce, uplink},
 };
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use settings::Settings;
-use std::{io::Write, net::IpAddr, process::ExitCode, time::Duration};
+use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The CNI plugin of the VNet's address service. A container runtime starts it
 /// with `CNI_COMMAND` in the environment; the commands here are for people.
@@ -31,6 +32,13 @@ enum Command {
     /// Takes up a new claim, sends what it has not heard of, confirms a deletion once
     /// no pod is left, and rebuilds a lost journal from the host first.
     Sync(Settings),
+    /// Get this node a token of its own, by a join token of its pool.
+    ///
+    /// The node makes the token and keeps it in tokenFile, with .new behind its name until the
+    /// service has it: asking again after a lost answer loses nothing.
+    Join(JoinArguments),
+    /// Get this node another token by the one it has, which ends within the hour.
+    Rotate(Settings),
     /// Show this node's claim and its attachments, from its own files alone.
     Status(Settings),
     /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
@@ -42,6 +50,15 @@ enum Command {
         /// The addresses
         addresses: Vec<IpAddr>,
     },
+}
+
+#[derive(Debug, Args)]
+struct JoinArguments {
+    /// The file with the join token, which an admin makes: ipamctl token create --role join
+    #[arg(long, value_name = "FILE")]
+    join_token_file: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// How output looks.
@@ -77,6 +94,8 @@ pub fn run() -> ExitCode {
     log::open(None, LogLevel::Warn, "cni-shim");
     let done = match command {
         Command::Sync(settings) => sync(&settings),
+        Command::Join(arguments) => credential::join(&arguments),
+        Command::Rotate(settings) => credential::rotate(&settings),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
@@ -90,10 +109,7 @@ pub fn run() -> ExitCode {
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {
-    let conf = settings.read()?;
-    if conf.node.servers.is_empty() {
-        return Err("no server: give --server URL or --config FILE".to_owned());
-    }
+    let conf = settings.read_to_call()?;
     let mut host = Host::open().map_err(|error| error.to_string())?;
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)
         .map_err(|error| error.to_string())?;

@@ -105,6 +105,11 @@ fn cure(error: &ClientError) -> &'static str {
             ": check that --server is the service by the name that its certificate has, and --ca-file its CA's; \
              --cert-file has to be from the CA that the service takes node certificates from"
         }
+        ClientError::Unreachable { how: Unreachability::Broken, server, .. }
+            if server.starts_with("http:") =>
+        {
+            ": look whether it was done, then run the command again; a service with TLS wants https://"
+        }
         ClientError::Unreachable { .. } => {
             ": nobody can say whether it was done; look, then run the command again"
         }

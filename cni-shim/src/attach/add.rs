@@ -57,13 +57,7 @@ impl Added {
 /// In the specification's codes and our own.
 pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     refuse_wishes(invocation, conf)?;
-    if let Some(server) = conf.node.servers.iter().find(|server| server.to_string().starts_with("https:")) {
-        // Every call would look like an outage.
-        return Err(CniError::new(Code::InvalidConfig, "server in the network configuration is not valid")
-            .details(format!(
-                "{server}: TLS is not built in: use http://IP:PORT or unix:///path/of/socket"
-            )));
-    }
+    conf.node.check_access()?;
     let netns = invocation.netns.as_deref().ok_or_else(|| {
         CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
     })?;

@@ -1,5 +1,7 @@
 use super::{Conf, Format};
-use crate::cni::netconf::{self, BOOT_ID_FILE, DATA_DIR, NetConf, NodeConf, STATE_DIR, TIMEOUT, object};
+use crate::cni::netconf::{
+    self, AccessFiles, BOOT_ID_FILE, DATA_DIR, NetConf, NodeConf, STATE_DIR, TIMEOUT, object,
+};
 use clap::Args;
 use ipam_api::names::NodeName;
 use serde_json::Value;
@@ -11,7 +13,7 @@ pub(super) struct Settings {
     /// A network configuration, or a list of plugins with one of ours, to take everything else from
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The service: `http://IP:PORT` or `unix:///path/of/socket`; may be given several times
+    /// The service: `https://IP:PORT`, `http://IP:PORT` or `unix:///path/of/socket`; may be given several times
     #[arg(long, value_name = "URL", env = "IPAM_SERVER")]
     server: Vec<String>,
     /// This node's name; by default its host name
@@ -26,9 +28,18 @@ pub(super) struct Settings {
     /// The interface to the VNet; by default that of the default route
     #[arg(long, value_name = "INTERFACE")]
     uplink: Option<String>,
-    /// The file with the service's credential
+    /// The file with this node's token
     #[arg(long, value_name = "FILE", env = "IPAM_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Certificates of the CAs that may vouch for an https service
+    #[arg(long, value_name = "FILE", env = "IPAM_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// The client certificate to show to an https service; with --key-file
+    #[arg(long, value_name = "FILE", env = "IPAM_CERT_FILE")]
+    cert_file: Option<PathBuf>,
+    /// The private key of the client certificate
+    #[arg(long, value_name = "FILE", env = "IPAM_KEY_FILE")]
+    key_file: Option<PathBuf>,
     /// The file with the kernel's boot id
     #[arg(long, value_name = "FILE", hide = true)]
     boot_id_file: Option<PathBuf>,
@@ -38,6 +49,16 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// As [`Settings::read`], with a service that can be called.
+    pub(super) fn read_to_call(&self) -> Result<Conf, String> {
+        let conf = self.read()?;
+        if conf.node.servers.is_empty() {
+            return Err("no server: give --server URL or --config FILE".to_owned());
+        }
+        conf.node.check_access().map_err(|error| error.to_string())?;
+        Ok(conf)
+    }
+
     /// The configuration file with what the command line says instead.
     pub(super) fn read(&self) -> Result<Conf, String> {
         let mut conf = match &self.config {
@@ -60,8 +81,15 @@ impl Settings {
                 *there = std::path::absolute(here).map_err(|error| format!("{}: {error}", here.display()))?;
             }
         }
-        if self.token_file.is_some() {
-            node.token_file.clone_from(&self.token_file);
+        for (there, here) in [
+            (&mut node.access.token, &self.token_file),
+            (&mut node.access.ca, &self.ca_file),
+            (&mut node.access.cert, &self.cert_file),
+            (&mut node.access.key, &self.key_file),
+        ] {
+            if here.is_some() {
+                there.clone_from(here);
+            }
         }
         if self.uplink.is_some() {
             conf.uplink.clone_from(&self.uplink);
@@ -79,7 +107,7 @@ impl Settings {
             name,
             state_dir: STATE_DIR.into(),
             data_dir: DATA_DIR.into(),
-            token_file: None,
+            access: AccessFiles::default(),
             timeout: TIMEOUT,
             boot_id_file: BOOT_ID_FILE.into(),
         })

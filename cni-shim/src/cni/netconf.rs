@@ -97,12 +97,51 @@ pub struct NodeConf {
     pub state_dir: PathBuf,
     /// What outlives a reboot.
     pub data_dir: PathBuf,
-    /// The file with the service's credential.
-    pub token_file: Option<PathBuf>,
+    /// Files of what proves who is who.
+    pub access: AccessFiles,
     /// Longest wait for the service in one call.
     pub timeout: Duration,
     /// The file with the kernel's boot id.
     pub boot_id_file: PathBuf,
+}
+
+/// Files of what proves to the service who this node is, and the other way round. They are
+/// read with every call, so that they can be changed, and one that cannot be used is an outage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccessFiles {
+    /// The token.
+    pub token: Option<PathBuf>,
+    /// Certificates of the CAs that may vouch for an `https` service; nobody else's count.
+    pub ca: Option<PathBuf>,
+    /// The client certificate; goes with `key`.
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    pub key: Option<PathBuf>,
+}
+
+impl NodeConf {
+    /// Refuses what no call could ever get through with: each would look like an outage.
+    ///
+    /// # Errors
+    /// Code 7, naming the key that is missing.
+    pub fn check_access(&self) -> Result<(), CniError> {
+        if let Some(server) = self.servers.iter().find(|server| server.is_tls())
+            && self.access.ca.is_none()
+        {
+            return Err(invalid(
+                "caFile",
+                &format!(
+                    "it is missing, and {server} is verified by it alone: name the file with its CA's certificate"
+                ),
+            ));
+        }
+        let (missing, there) = match (&self.access.cert, &self.access.key) {
+            (Some(_), None) => ("keyFile", "certFile"),
+            (None, Some(_)) => ("certFile", "keyFile"),
+            (Some(_), Some(_)) | (None, None) => return Ok(()),
+        };
+        Err(invalid(missing, &format!("it is missing and {there} is there: give both or none")))
+    }
 }
 
 /// Default of `stateDir`.
@@ -151,6 +190,12 @@ struct Raw {
     data_dir: String,
     #[serde(default, deserialize_with = "null_is_default")]
     token_file: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    ca_file: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    cert_file: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    key_file: String,
     timeout_seconds: Option<f64>,
     #[serde(default, deserialize_with = "null_is_default")]
     boot_id_file: String,
@@ -164,7 +209,7 @@ struct Raw {
 }
 
 impl Raw {
-    const KEYS: [&str; 21] = [
+    const KEYS: [&str; 24] = [
         "cniVersion",
         "name",
         "server",
@@ -179,6 +224,9 @@ impl Raw {
         "stateDir",
         "dataDir",
         "tokenFile",
+        "caFile",
+        "certFile",
+        "keyFile",
         "timeoutSeconds",
         "bootIdFile",
         "logFile",
@@ -213,9 +261,9 @@ fn file(key: &str, text: String) -> Result<Option<PathBuf>, CniError> {
 /// Says which forms there are.
 pub fn server(text: &str) -> Result<Server, String> {
     let server: Server = text.parse().map_err(|error: ipam_api::client::ClientError| error.to_string())?;
-    if server.ip().is_none() && server.socket_path().is_none() && !text.starts_with("https://") {
+    if server.ip().is_none() && server.socket_path().is_none() {
         return Err(format!(
-            "{text}: host names are not resolved: write http://IP:PORT or unix:///path/of/socket"
+            "{text}: host names are not resolved: write https://IP:PORT, http://IP:PORT or unix:///path/of/socket"
         ));
     }
     Ok(server)
@@ -291,14 +339,17 @@ impl NetConf {
             None => {
                 return Err(invalid(
                     "server",
-                    &"it is missing: give http://IP:PORT or unix:///path/of/socket",
+                    &"it is missing: give https://IP:PORT, http://IP:PORT or unix:///path/of/socket",
                 ));
             }
             Some(OneOrMany::One(one)) => vec![one],
             Some(OneOrMany::Many(many)) => many,
         };
         if servers.is_empty() {
-            return Err(invalid("server", &"give at least one: http://IP:PORT or unix:///path/of/socket"));
+            return Err(invalid(
+                "server",
+                &"give at least one: https://IP:PORT, http://IP:PORT or unix:///path/of/socket",
+            ));
         }
         let servers = servers.iter().map(|text| server(text)).collect::<Result<_, _>>();
         let name = match filled(raw.node) {
@@ -320,7 +371,12 @@ impl NetConf {
                 name,
                 state_dir: directory("stateDir", raw.state_dir, STATE_DIR)?,
                 data_dir: directory("dataDir", raw.data_dir, DATA_DIR)?,
-                token_file: file("tokenFile", raw.token_file)?,
+                access: AccessFiles {
+                    token: file("tokenFile", raw.token_file)?,
+                    ca: file("caFile", raw.ca_file)?,
+                    cert: file("certFile", raw.cert_file)?,
+                    key: file("keyFile", raw.key_file)?,
+                },
                 timeout: timeout.map_err(|why| invalid("timeoutSeconds", &why))?,
                 boot_id_file: directory("bootIdFile", raw.boot_id_file, BOOT_ID_FILE)?,
             },
@@ -415,6 +471,8 @@ mod tests {
             ("server", Value::Null, Code::InvalidConfig),
             ("server", json!([]), Code::InvalidConfig),
             ("server", json!("http://ipam.example.com"), Code::InvalidConfig),
+            ("server", json!("https://ipam.example.com"), Code::InvalidConfig),
+            ("caFile", json!("ca.pem"), Code::InvalidConfig),
             ("node", json!("A_b"), Code::InvalidConfig),
             ("mode", json!("bridge"), Code::UnsupportedField),
             ("mode", json!("magic"), Code::InvalidConfig),
@@ -429,6 +487,29 @@ mod tests {
             assert_eq!(error.code, code, "{key} {value}: {error}");
             assert!(error.to_string().contains(key), "{key} {value}: {error}");
         }
+    }
+
+    #[test]
+    fn what_no_call_could_get_through_with_is_named_where_it_matters() {
+        let secure = |more: Value| {
+            let mut conf = with("server", json!(["unix:///s", "https://10.0.0.1:8420"]));
+            conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(&conf).unwrap().node
+        };
+        let missing = |more: Value| secure(more).check_access().unwrap_err();
+        for (error, key) in [
+            (missing(json!({})), "caFile"),
+            (missing(json!({"caFile": "/ca", "certFile": "/c"})), "keyFile"),
+            (missing(json!({"caFile": "/ca", "keyFile": "/k"})), "certFile"),
+        ] {
+            assert!(error.code == Code::InvalidConfig && error.msg.starts_with(key), "{error}");
+        }
+        let all =
+            secure(json!({"CAFile": "/ca", "certFile": "/c", "keyFile": "/k", "tokenFile": "/t", "x": 1}));
+        all.check_access().unwrap();
+        let [ca, cert, key, token] = ["/ca", "/c", "/k", "/t"].map(|path| Some(PathBuf::from(path)));
+        assert_eq!(all.access, AccessFiles { token, ca, cert, key });
+        parse(&least()).unwrap().node.check_access().unwrap();
     }
 
     #[test]

@@ -1,15 +1,20 @@
-use super::{Marker, Patience};
-use crate::{cni::netconf::NodeConf, journal::Uptime, log};
+use super::{Marker, Patience, access::Shown};
+use crate::{
+    cni::netconf::{AccessFiles, NodeConf},
+    journal::Uptime,
+    log,
+};
 use ipam_api::{
-    client::{Answer, Authorities, Client, ClientError, Roots, Server, Settings, Token},
+    client::{Answer, Client, ClientError, Server},
     names::{Attachment, NodeName},
+    token::Secret,
     wire::{
         Allocation, AllocationSpec, Node, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer, SyncRequest,
+        Token,
     },
 };
 use std::{
     net::IpAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -57,7 +62,7 @@ impl<T> Heard<T> {
 pub struct Service {
     servers: Vec<Server>,
     node: NodeName,
-    token_file: Option<PathBuf>,
+    access: AccessFiles,
     budget: Duration,
     /// When all calls together must have ended.
     end: Option<Instant>,
@@ -72,7 +77,7 @@ impl Service {
         Self {
             servers: conf.servers.clone(),
             node: conf.name.clone(),
-            token_file: conf.token_file.clone(),
+            access: conf.access.clone(),
             budget: conf.timeout,
             end: None,
             marker: Marker::of(&conf.state_dir),
@@ -133,6 +138,13 @@ impl Service {
         self.call(&async |client| client.sync(&self.node, stamp, journal).await)
     }
 
+    /// Has the service keep a token that this node made. What comes of it says nothing of
+    /// other calls, so it is told to nobody but the caller.
+    #[must_use]
+    pub fn keep_credential(&self, secret: &Secret) -> Heard<Token> {
+        self.ask(&async |client| client.put_credential(&self.node, secret).await, self.budget)
+    }
+
     /// One call: the addresses in order, until one has spoken or the budget is spent.
     fn call<T>(&self, request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>) -> Heard<T> {
         if self.patience == Patience::Heed
@@ -150,9 +162,11 @@ impl Service {
             }
             Heard::Unreachable { reason, problem } => {
                 match problem {
-                    Some(problem) => {
-                        log::warn(format_args!("the service answered {}: {reason}", problem.status));
-                    }
+                    Some(problem) => log::warn(format_args!(
+                        "the service answered {}{}: {reason}",
+                        problem.status,
+                        self.about_credential(problem.kind)
+                    )),
                     None => log::warn(reason),
                 }
                 // The first of several calls has hardly less than one alone.
@@ -166,14 +180,23 @@ impl Service {
         heard
     }
 
+    /// Which file to look at, where the credential is what is wrong.
+    fn about_credential(&self, kind: ProblemType) -> String {
+        let of_credential = matches!(kind, ProblemType::Unauthenticated | ProblemType::Forbidden);
+        match self.access.token.as_ref().or(self.access.cert.as_ref()).filter(|_| of_credential) {
+            Some(path) => format!(" to the credential in {}", path.display()),
+            None => String::new(),
+        }
+    }
+
     fn ask<T>(
         &self,
         request: &impl AsyncFn(&Client) -> Result<Answer<T>, ClientError>,
         budget: Duration,
     ) -> Heard<T> {
         let unreachable = |reason: String| Heard::Unreachable { reason, problem: None };
-        let token = match self.token() {
-            Ok(token) => token,
+        let shown = match Shown::read(&self.access, &self.servers) {
+            Ok(shown) => shown,
             Err(reason) => return unreachable(reason),
         };
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -191,14 +214,7 @@ impl Service {
             if share.is_zero() {
                 break;
             }
-            let settings = Settings {
-                connect_timeout: share,
-                timeout: share,
-                token: token.clone(),
-                roots: Roots::Only(Authorities::default()),
-                identity: None,
-            };
-            heard = match Client::new(server.clone(), settings) {
+            heard = match Client::new(server.clone(), shown.settings(share)) {
                 Ok(client) => Heard::of(runtime.block_on(request(&client))),
                 Err(error) => unreachable(error.to_string()),
             };
@@ -207,13 +223,6 @@ impl Service {
             }
         }
         heard
-    }
-
-    fn token(&self) -> Result<Option<Token>, String> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("tokenFile {}: {error}", path.display()))?;
-        Token::new(&text).map(Some).map_err(|error| format!("tokenFile {}: {error}", path.display()))
     }
 }
 
@@ -245,7 +254,7 @@ mod tests {
         Service {
             servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
             node: "n1".parse().unwrap(),
-            token_file: None,
+            access: AccessFiles::default(),
             budget: Duration::from_secs(5),
             end: None,
             marker: Marker::of(state),

@@ -99,8 +99,15 @@ fn what_would_never_work_is_refused_at_once() {
     let mut conf = node.conf.clone();
     conf["server"] = "https://10.240.0.5:8420".into();
     let error = node.run("ADD", "c", &pod.path(), &conf).failed(7);
-    assert!(error["details"].as_str().unwrap().contains("TLS"), "{error}");
+    assert!(error["msg"].as_str().unwrap().contains("caFile"), "{error}");
     assert!(node.run("DEL", "c", &pod.path(), &conf).done().is_null());
+    let by_hand =
+        shim(&node.namespace, &[], &["sync", "--server", "https://10.240.0.5:1", "--node", "n1"], "");
+    assert!(by_hand.status == 1 && by_hand.stderr.contains("caFile"), "{by_hand:?}");
+    conf["caFile"] = "/nowhere/ca".into();
+    conf["certFile"] = "/nowhere/cert".into();
+    let error = node.run("ADD", "c", &pod.path(), &conf).failed(7);
+    assert!(error["msg"].as_str().unwrap().contains("keyFile"), "{error}");
     // No alias holds that, so nothing could be rebuilt from it.
     node.add(&"c".repeat(250), &pod).failed(4);
     assert_eq!(node.host_ends(), 0);

@@ -197,11 +197,20 @@ impl Node {
 
     /// A command by hand; its output as JSON.
     pub(crate) fn by_hand(&self, command: &str) -> Printed {
-        self.by_hand_until("", command)
+        self.by_hand_at("", command, &[])
     }
 
     /// The same, stopped at a fault point.
     pub(crate) fn by_hand_until(&self, point: &str, command: &str) -> Printed {
+        self.by_hand_at(point, command, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn by_hand_with(&self, command: &str, more: &[&str]) -> Printed {
+        self.by_hand_at("", command, more)
+    }
+
+    fn by_hand_at(&self, point: &str, command: &str, more: &[&str]) -> Printed {
         let path = self.directory.path().join("10-pods.conflist");
         let mut plugin = self.conf.clone();
         for key in ["name", "cniVersion"] {
@@ -209,7 +218,7 @@ impl Node {
         }
         let list = json!({"name": "pods", "cniVersion": "1.0.0", "plugins": [plugin]});
         std::fs::write(&path, list.to_string()).unwrap();
-        let arguments = [command, "--config", path.to_str().unwrap(), "-o", "json"];
+        let arguments = [&[command, "--config", path.to_str().unwrap(), "-o", "json"], more].concat();
         shim(&self.namespace, &[("CNI_SHIM_FAULT", point)], &arguments, "")
     }
 

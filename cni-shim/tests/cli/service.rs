@@ -17,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// The `Ipam-Node` header, empty without one.
     pub(crate) stamp: String,
+    /// The `Authorization` header, empty without one.
+    pub(crate) authorization: String,
     pub(crate) body: Value,
 }
 
@@ -32,7 +34,8 @@ impl Request {
 #[derive(Debug)]
 struct Scripted {
     method: &'static str,
-    status: u16,
+    /// `None`: the connection ends without an answer.
+    status: Option<u16>,
     body: String,
 }
 
@@ -47,7 +50,12 @@ pub(crate) struct State {
 impl State {
     /// Answers the next request of this method so.
     pub(crate) fn script(&mut self, method: &'static str, status: u16, body: &Value) {
-        self.scripted.push_back(Scripted { method, status, body: body.to_string() });
+        self.scripted.push_back(Scripted { method, status: Some(status), body: body.to_string() });
+    }
+
+    /// Takes the next request of this method and never answers it.
+    pub(crate) fn lose(&mut self, method: &'static str) {
+        self.scripted.push_back(Scripted { method, status: None, body: String::new() });
     }
 
     /// Answers the next request of this method with one of our problems.
@@ -100,13 +108,14 @@ fn answer(mut stream: &UnixStream, state: &Mutex<State>) {
     }
     let mut words = line.split_whitespace();
     let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap().to_owned());
-    let (mut stamp, mut length) = (String::new(), 0);
+    let (mut stamp, mut authorization, mut length) = (String::new(), String::new(), 0);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).unwrap();
         let Some((name, value)) = header.trim().split_once(':') else { break };
         match name.to_ascii_lowercase().as_str() {
             "ipam-node" => value.trim().clone_into(&mut stamp),
+            "authorization" => value.trim().clone_into(&mut authorization),
             "content-length" => length = value.trim().parse().unwrap(),
             _ => {}
         }
@@ -114,7 +123,7 @@ fn answer(mut stream: &UnixStream, state: &Mutex<State>) {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let request = Request { method, target, stamp, body };
+    let request = Request { method, target, stamp, authorization, body };
     let (status, body) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
@@ -123,9 +132,13 @@ fn answer(mut stream: &UnixStream, state: &Mutex<State>) {
                 let scripted = state.scripted.remove(at).unwrap();
                 (scripted.status, scripted.body)
             }
-            None => usual(&mut state, &request),
+            None => {
+                let (status, body) = usual(&mut state, &request);
+                (Some(status), body)
+            }
         }
     };
+    let Some(status) = status else { return };
     let kind = if status < 400 { "application/json" } else { "application/problem+json" };
     let text = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -136,6 +149,13 @@ fn answer(mut stream: &UnixStream, state: &Mutex<State>) {
 
 /// What a service in agreement says.
 fn usual(state: &mut State, request: &Request) -> (u16, String) {
+    if request.target.ends_with("/credential") {
+        let token = json!({
+            "id": "0123456789abcdef", "name": "node:n1", "role": "node", "node": "n1", "state": "valid",
+            "createdAt": "2026-01-01T00:00:00Z", "createdBy": "join", "expiresAt": "2036-01-01T00:00:00Z"
+        });
+        return (201, token.to_string());
+    }
     match (request.method.as_str(), request.target.ends_with("/allocations")) {
         ("GET", _) => (200, state.node.to_string()),
         ("DELETE", _) => (204, String::new()),

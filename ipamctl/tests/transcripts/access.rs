@@ -185,6 +185,9 @@ fn a_service_is_verified_by_its_ca_and_a_node_by_its_own() {
     );
     failed(&ipamctl(&service, &[admin], "--ca-file nowhere pool list"), 1, "check --ca-file");
 
+    let plain = service.url.replace("https", "http");
+    failed(&ipamctl(&service, &[admin], &format!("--server {plain} pool list")), 1, "wants https://");
+
     let own = "--ca-file ca --cert-file node-1 --key-file node-1.key";
     failed(&ipamctl(&service, &[], &format!("{own} node show node-1")), 1, "there is no node node-1");
     failed(
