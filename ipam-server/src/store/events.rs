@@ -5,7 +5,7 @@ use super::{
     db::{Tx, args},
     mutation::{corrupt, listing, rows_wanted, timestamp},
 };
-use ipam_api::wire::{Event, Listing, Node};
+use ipam_api::wire::{Event, Listing, Node, NodeState};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -73,7 +73,11 @@ impl Deed {
         let plain = |node: &Node| Node { resting: Vec::new(), ..node.clone() };
         let (was, became) = (was.map(plain), became.map(plain));
         let name = was.as_ref().or(became.as_ref()).map(|node| node.name.to_string());
-        Self::of(format!("node/{}", name.unwrap_or_default()), was.as_ref(), became.as_ref())
+        let deed = Self::of(format!("node/{}", name.unwrap_or_default()), was.as_ref(), became.as_ref())?;
+        let leaves =
+            |node: &Option<Node>| node.as_ref().is_some_and(|node| node.state == NodeState::Deleting);
+        // Deleted by somebody, though it stays until it confirms.
+        Ok(if leaves(&became) && !leaves(&was) { Self { action: "delete", ..deed } } else { deed })
     }
 
     /// A node confirmed its end: its block is free.
