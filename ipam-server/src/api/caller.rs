@@ -134,7 +134,7 @@ async fn who(service: &Service, headers: &HeaderMap, peer: &Peer) -> Result<Who,
     match (&peer.certificate, peer.place) {
         (Some(Certificate::OfNode(node)), _) => return Ok(Who::Certificate(node.clone())),
         (Some(Certificate::Useless(why)), _) => return Err(unauthenticated(why.clone())),
-        (None, Place::Socket(Some(uid))) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => {
+        (None, Place::Socket(Some(uid))) if is_own(uid, nix::unistd::geteuid().as_raw()) => {
             return Ok(Who::Local(uid));
         }
         (None, Place::Socket(_)) => {}
@@ -163,6 +163,13 @@ async fn token(service: &Service, secret: &Secret) -> Result<Who, ApiError> {
     Ok(Who::Token(known))
 }
 
+/// Whether a user at the socket is root or the service's own.
+fn is_own(uid: u32, own: u32) -> bool {
+    /// What the kernel says of every user that this user namespace does not know: many, so nobody.
+    const OVERFLOW: u32 = 65534;
+    uid == 0 || (uid == own && uid != OVERFLOW)
+}
+
 /// The token of `Authorization: Bearer` (RFC 6750), if there is one.
 fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
@@ -180,4 +187,16 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
 
 fn unauthenticated(detail: impl Into<String>) -> ApiError {
     ApiError::new(ProblemType::Unauthenticated, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_the_services_own_user_are_admin() {
+        assert!(is_own(0, 0) && is_own(0, 998) && is_own(998, 998));
+        assert!(!is_own(998, 0) && !is_own(999, 998));
+        assert!(!is_own(65534, 65534), "users of other namespaces look like this one");
+    }
 }
