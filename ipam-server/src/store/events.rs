@@ -24,15 +24,22 @@ macro_rules! select_event {
     };
 }
 
-// One text a kind of question, so that each has its index.
+// One text a kind of question, so that a thing and an actor have their index.
 const ALL: &str = select_event!("");
 const OF_SUBJECT: &str = select_event!("AND e.subject = $5");
-// Everything below a kind: '0' follows '/' in the order of texts.
+// Everything below a kind, in the order of all: '0' follows '/' in the order of texts.
 const OF_KIND: &str = select_event!("AND e.subject > $5 || '/' AND e.subject < $5 || '0'");
 const OF_ACTOR: &str = select_event!("AND e.actor = $5");
 const OF_ACTOR_AND_SUBJECT: &str = select_event!("AND e.actor = $5 AND e.subject = $6");
 const OF_ACTOR_AND_KIND: &str =
     select_event!("AND e.actor = $5 AND e.subject > $6 || '/' AND e.subject < $6 || '0'");
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[NOTE, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJECT, OF_ACTOR_AND_KIND];
+#[cfg(test)]
+pub(super) const OF_THING_AND_ACTOR: [(&str, &str); 2] =
+    [(OF_SUBJECT, "event_by_subject (subject=?"), (OF_ACTOR, "event_by_actor (actor=?")];
 
 /// Which events a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
