@@ -1,8 +1,10 @@
-//! The store's planning side, on a database file of its own.
+//! The store's planning side, its tokens and events, on a database file of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "store/attack.rs"]
 mod attack;
+#[path = "store/events.rs"]
+mod events;
 #[path = "store/nodes.rs"]
 mod nodes;
 #[path = "store/pools.rs"]
@@ -15,6 +17,8 @@ mod reservations;
 mod subnets;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/tokens.rs"]
+mod tokens;
 #[path = "store/views.rs"]
 mod views;
 #[path = "store/vnets.rs"]

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 
+mod access;
 mod app;
+mod audit;
 mod document;
 mod examples;
 mod fuzz;
