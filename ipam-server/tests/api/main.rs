@@ -11,4 +11,8 @@ mod fuzz;
 mod process;
 mod refusals;
 mod resources;
+mod rotation;
+mod running;
 mod schema;
+mod secure;
+mod security;
