@@ -16,6 +16,13 @@ use std::{
 const UNUSABLE: &str = "new certificates are not usable: the old ones stay";
 const ANEW: &str = "certificates are read anew";
 
+/// Puts another text in the place of a file's at once: one change is seen once.
+fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::rename(&beside, file).unwrap();
+}
+
 /// Serves by TLS with the files of a directory, to those with a credential; `more` arguments follow.
 fn serve(dir: &Path, more: &[&str]) -> Running {
     let at = |name: &str| dir.join(name).display().to_string();
@@ -72,11 +79,11 @@ fn the_services_certificate_and_its_ca_are_replaced_while_clients_go_on() {
     });
     client.comes_to(|shown| *shown == old.der());
     // The files change one after the other, as some programs write them.
-    fs::write(dir.path().join("key.pem"), &new.key).unwrap();
+    replace(&dir.path().join("key.pem"), &new.key);
     until("the half is seen", || service.logged(UNUSABLE) == 1);
     client.goes_on();
     assert_eq!(service.logged(ANEW), 0);
-    fs::write(dir.path().join("cert.pem"), &new.cert).unwrap();
+    replace(&dir.path().join("cert.pem"), &new.cert);
     client.comes_to(|shown| *shown == new.der());
     assert_eq!(service.logged(ANEW), 1);
 
@@ -85,7 +92,7 @@ fn the_services_certificate_and_its_ca_are_replaced_while_clients_go_on() {
         [Some("-----BEGIN CERTIFICATE-----\nAAAA"), Some(""), Some(&*old.cert), None].into_iter().enumerate()
     {
         match broken {
-            Some(text) => fs::write(&cert, text).unwrap(),
+            Some(text) => replace(&cert, text),
             None => fs::remove_file(&cert).unwrap(),
         }
         until("the broken file is seen", || service.logged(UNUSABLE) == seen + 2);
@@ -209,11 +216,11 @@ fn a_client_certificate_is_the_node_that_it_names_until_it_is_revoked() {
 
     // A list that is none revokes nobody, so the old one stays.
     for (seen, junk) in ["", "no list", &clients.pem()].into_iter().enumerate() {
-        fs::write(at("crl.pem"), junk).unwrap();
+        replace(&at("crl.pem"), junk);
         until("the junk is seen", || service.logged(UNUSABLE) == seen + 1);
         assert_eq!(ask_by(&service, &with(&clients, &["node-1"], 77), "node-1"), None, "{junk:?}");
     }
-    fs::write(at("crl.pem"), clients.crl(&[77, 10])).unwrap();
+    replace(&at("crl.pem"), &clients.crl(&[77, 10]));
     until("it is revoked", || ask_by(&service, &node_1, "node-1").is_none());
     assert_eq!(ask_by(&service, &node_2, "node-2"), Some(404), "the others go on");
     // As SECURITY.md says: what was open counts until it ends.
@@ -245,12 +252,12 @@ fn the_ca_of_client_certificates_is_replaced_while_nodes_go_on() {
         if answer.status == 404 { Ok(()) } else { Err(format!("{answer:?}")) }
     });
     node.goes_on();
-    fs::write(&file, format!("{}{}", old.pem(), new.pem())).unwrap();
+    replace(&file, &format!("{}{}", old.pem(), new.pem()));
     until("both are trusted", || ask_by(&service, &by_new, "node-1") == Some(404));
     node.goes_on();
     *own.lock().unwrap() = by_new;
     node.goes_on();
-    fs::write(&file, new.pem()).unwrap();
+    replace(&file, &new.pem());
     until("the old one is not", || ask_by(&service, &by_old, "node-1").is_none());
     node.goes_on();
     node.end();
