@@ -60,16 +60,16 @@ pub struct ServeArgs {
     )]
     pub database: DatabaseText,
     /// Certificate of the service in PEM, with those that lead to its CA; read again when it changes.
-    #[arg(long, env = "IPAM_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    #[arg(long, env = "IPAM_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key in PEM.
-    #[arg(long, env = "IPAM_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    #[arg(long, env = "IPAM_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// CA certificates in PEM: a client certificate from them is the node that is its only DNS name.
-    #[arg(long, env = "IPAM_CLIENT_CA", requires = "tls_cert", value_name = "FILE")]
+    #[arg(long, env = "IPAM_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
     /// Client certificates that count no more: revocation lists in PEM.
-    #[arg(long, env = "IPAM_CLIENT_CRL", requires = "client_ca", value_name = "FILE")]
+    #[arg(long, env = "IPAM_CLIENT_CRL", value_name = "FILE")]
     pub client_crl: Option<PathBuf>,
     /// Whether a credential is asked for; by default it is, unless only this machine can reach the service.
     #[arg(long, env = "IPAM_CREDENTIALS", value_name = "WHETHER")]
@@ -117,6 +117,7 @@ impl ServeArgs {
     /// # Errors
     /// One is not accepted; the message says the cure.
     pub fn security(&self) -> Result<Security, String> {
+        self.check_pairs()?;
         let tls = self.tls_cert.clone().zip(self.tls_key.clone()).map(|(cert, key)| TlsFiles {
             cert,
             key,
@@ -156,6 +157,23 @@ impl ServeArgs {
             return Ok(Security { credentials, tls, dangers });
         }
         Err(format!("--listen {open} can be reached by others: {}", cures.join("; and ")))
+    }
+}
+
+impl ServeArgs {
+    /// What goes together has to be there together, wherever each half is said.
+    fn check_pairs(&self) -> Result<(), String> {
+        for (option, given, needed, there) in [
+            ("tls-cert", self.tls_cert.is_some(), "tls-key", self.tls_key.is_some()),
+            ("tls-key", self.tls_key.is_some(), "tls-cert", self.tls_cert.is_some()),
+            ("client-ca", self.client_ca.is_some(), "tls-cert", self.tls_cert.is_some()),
+            ("client-crl", self.client_crl.is_some(), "client-ca", self.client_ca.is_some()),
+        ] {
+            if given && !there {
+                return Err(format!("--{option} needs --{needed}: give both or neither"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,8 +282,13 @@ mod tests {
 
     #[test]
     fn what_goes_together_is_wanted_together() {
-        for half in [&["--tls-cert", "c"][..], &["--tls-key", "k"], &["--client-ca", "c"]] {
-            assert!(args(half).is_err(), "{half:?}");
+        for half in [
+            &["--tls-cert", "c"][..],
+            &["--tls-key", "k"],
+            &["--client-ca", "c"],
+            &["--tls-cert", "c", "--tls-key", "k", "--client-crl", "r"],
+        ] {
+            assert!(security(half).unwrap_err().contains(" needs --"), "{half:?}");
         }
         assert!(args(&["--listen", "unix://relative"]).unwrap_err().to_string().contains("unix:///"));
     }

@@ -216,10 +216,12 @@ impl Socket {
     async fn bind(path: &Path) -> Result<Self> {
         let shown = path.display();
         if fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-            if UnixStream::connect(path).await.is_ok() {
-                bail!("another service listens at {shown}: stop it, or choose another --listen");
+            match UnixStream::connect(path).await {
+                // Left by one that was killed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                // Whatever else happens, somebody listens: busy, not for us, or no stream at all.
+                _ => bail!("another service listens at {shown}: stop it, or choose another --listen"),
             }
-            // Left by one that was killed.
             fs::remove_file(path).with_context(|| format!("cannot remove the dead socket {shown}"))?;
         }
         let listener = UnixListener::bind(path).with_context(|| {

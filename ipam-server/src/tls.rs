@@ -103,7 +103,12 @@ fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>> {
 
 fn revocations(path: &PathBuf) -> Result<Vec<CertificateRevocationListDer<'static>>> {
     let read = || CertificateRevocationListDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    read().with_context(|| format!("{}: no revocation list in PEM", path.display()))
+    let all = read().with_context(|| format!("{}: no revocation list in PEM", path.display()))?;
+    // A file that is being written, or another one, must not make revoked certificates count again.
+    if all.is_empty() {
+        bail!("{}: no revocation list in PEM", path.display());
+    }
+    Ok(all)
 }
 
 /// Accepts connections by what the files say now.

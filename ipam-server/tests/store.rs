@@ -1,8 +1,10 @@
-//! The store's planning side, on a database file of its own.
+//! The store's planning side, its tokens and events, on a database file of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "store/attack.rs"]
 mod attack;
+#[path = "store/events.rs"]
+mod events;
 #[path = "store/lack.rs"]
 mod lack;
 #[path = "store/nodes.rs"]
@@ -19,6 +21,8 @@ mod reservations;
 mod subnets;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/tokens.rs"]
+mod tokens;
 #[path = "store/views.rs"]
 mod views;
 #[path = "store/vnets.rs"]

@@ -23,8 +23,8 @@ pub struct Event {
     /// The request's `x-request-id`, as the log has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// What was done.
-    #[schema(example = "putPool")]
+    /// What was done: `create`, `update`, `delete`, or `free` where a deleted node confirmed its end.
+    #[schema(example = "update")]
     pub action: String,
     /// What it was done to, kind first.
     #[schema(example = "pool/workers")]

@@ -68,7 +68,8 @@ fn document(operation: &mut Operation, roles: Roles) {
             operation.responses.responses.entry(status).or_insert(response);
         }
     }
-    if roles.contains(&Role::Node) {
+    // A certificate makes no token: an operation for those who have none yet is not for it.
+    if roles.contains(&Role::Node) && !roles.contains(&Role::Join) {
         security.push(SecurityRequirement::new(CERTIFICATE, [Role::Node.word()]));
     }
     operation.security = Some(security);

@@ -7,13 +7,14 @@ use crate::{
 };
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, header, request::Parts, uri::Authority},
 };
 use ipam_api::{
     names::{NodeName, PoolName},
     token::Secret,
     wire::{ProblemType, Role, TokenState},
 };
+use std::net::IpAddr;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -134,11 +135,20 @@ async fn who(service: &Service, headers: &HeaderMap, peer: &Peer) -> Result<Who,
     match (&peer.certificate, peer.place) {
         (Some(Certificate::OfNode(node)), _) => return Ok(Who::Certificate(node.clone())),
         (Some(Certificate::Useless(why)), _) => return Err(unauthenticated(why.clone())),
-        (None, Place::Socket(Some(uid))) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => {
+        (None, Place::Socket(Some(uid))) if is_own(uid, nix::unistd::geteuid().as_raw()) => {
             return Ok(Who::Local(uid));
         }
         (None, Place::Socket(_)) => {}
-        (None, _) if service.credentials == Credentials::Unasked => return Ok(Who::Anyone),
+        (None, _) if service.credentials == Credentials::Unasked => {
+            return if is_rebound(headers, peer.place) {
+                Err(unauthenticated(
+                    "on loopback nobody is asked for a credential, so it is asked by an IP address or localhost alone: \
+                     a web page could have any other name point here; send a token, or name the address",
+                ))
+            } else {
+                Ok(Who::Anyone)
+            };
+        }
         (None, _) => {}
     }
     Err(unauthenticated(
@@ -163,6 +173,26 @@ async fn token(service: &Service, secret: &Secret) -> Result<Who, ApiError> {
     Ok(Who::Token(known))
 }
 
+/// Whether a request to loopback came by a name that somebody else may have given it: a web page whose name is made
+/// to point here (DNS rebinding) is refused by the browser's own word on whom it asks.
+fn is_rebound(headers: &HeaderMap, place: Place) -> bool {
+    let Place::Network(peer) = place else { return false };
+    let Some(host) = headers.get(header::HOST) else { return false };
+    let named = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    let here = named.is_some_and(|named| {
+        let host = named.host().trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+    });
+    peer.ip().is_loopback() && !here
+}
+
+/// Whether a user at the socket is root or the service's own.
+fn is_own(uid: u32, own: u32) -> bool {
+    /// What the kernel says of every user that this user namespace does not know: many, so nobody.
+    const OVERFLOW: u32 = 65534;
+    uid == 0 || (uid == own && uid != OVERFLOW)
+}
+
 /// The token of `Authorization: Bearer` (RFC 6750), if there is one.
 fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
@@ -180,4 +210,33 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
 
 fn unauthenticated(detail: impl Into<String>) -> ApiError {
     ApiError::new(ProblemType::Unauthenticated, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn a_name_that_anyone_can_give_is_not_ours() {
+        let rebound = |host: &'static str, peer: &str| {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            is_rebound(&headers, Place::Network(peer.parse().unwrap()))
+        };
+        for host in ["127.0.0.1:8420", "[::1]:8420", "localhost", "LOCALHOST:1"] {
+            assert!(!rebound(host, "127.0.0.1:1"), "{host}");
+        }
+        for host in ["evil.example:8420", "localhost.evil.example", "127.0.0.1.evil.example", ""] {
+            assert!(rebound(host, "[::1]:1"), "{host}");
+        }
+        assert!(!rebound("ipam.example", "10.0.0.9:1"), "others accepted the danger word by word");
+        assert!(!is_rebound(&HeaderMap::new(), Place::Unknown));
+    }
+
+    #[test]
+    fn root_and_the_services_own_user_are_admin() {
+        assert!(is_own(0, 0) && is_own(0, 998) && is_own(998, 998));
+        assert!(!is_own(998, 0) && !is_own(999, 998));
+        assert!(!is_own(65534, 65534), "users of other namespaces look like this one");
+    }
 }

@@ -5,7 +5,10 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ipam_api::wire::{FieldError, Problem, ProblemType};
+use ipam_api::{
+    token::Secret,
+    wire::{FieldError, Problem, ProblemType, Role},
+};
 use std::{any::Any, collections::BTreeMap};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, extensions::ExtensionsBuilder,
@@ -109,7 +112,13 @@ impl From<StoreError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let problem = *self.0;
+        let mut problem = *self.0;
+        // Texts are quoted back, and some put a token where another belongs.
+        problem.detail = without_secrets(problem.detail);
+        for error in &mut problem.errors {
+            error.pointer = without_secrets(std::mem::take(&mut error.pointer));
+            error.detail = without_secrets(std::mem::take(&mut error.detail));
+        }
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // Serialising plain data to memory cannot fail; an empty body would still carry the status.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -127,6 +136,33 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// A text with only the beginning of every token in it.
+fn without_secrets(text: String) -> String {
+    if !text.contains(Secret::PREFIX) {
+        return text;
+    }
+    let mut parts = text.split(Secret::PREFIX);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str(Secret::PREFIX);
+        let role = Role::ALL
+            .into_iter()
+            .find(|role| part.strip_prefix(role.word()).is_some_and(|rest| rest.starts_with('_')));
+        let Some(role) = role else {
+            shown.push_str(part);
+            continue;
+        };
+        let (word, random) = part.split_at(role.word().len() + 1);
+        shown.push_str(word);
+        let rest = random.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if rest.len() < random.len() {
+            shown.push('…');
+        }
+        shown.push_str(rest);
+    }
+    shown
 }
 
 /// The answer to a request whose handler panicked.
@@ -210,3 +246,21 @@ macro_rules! problems {
     };
 }
 pub(crate) use problems;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_quoted_is_cut() {
+        let token = Secret::new(Role::Admin, [7; 32]).expose().to_owned();
+        let text = format!("{token:?} is no id, nor is x{token}, nor ipam_nodes{token}");
+        let shown = without_secrets(text);
+        assert_eq!(shown, "\"ipam_admin_…\" is no id, nor is xipam_admin_…, nor ipam_nodesipam_admin_…");
+        for plain in
+            ["", "ipam_", "it begins with ipam_, a role", "ipam_node_ and 43 more", "the table ipam_x"]
+        {
+            assert_eq!(without_secrets(plain.to_owned()), plain);
+        }
+    }
+}

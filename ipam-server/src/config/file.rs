@@ -29,7 +29,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
             command = command.mut_subcommand("serve", |serve| {
                 let id = name.replace('-', "_");
                 let id = if name == "log" { "log_filter".to_owned() } else { id };
-                serve.mut_arg(id, |arg| arg.default_values(values.into_iter().map(OsStr::from)))
+                // Help shows no value of the file: one may hold a password.
+                serve.mut_arg(id, |arg| {
+                    let takes_value = arg.get_action().takes_values();
+                    arg.default_values(values.into_iter().map(OsStr::from)).hide_default_value(takes_value)
+                })
             });
         }
     }
@@ -122,6 +126,21 @@ mod tests {
         assert!(!args.insecure_no_auth);
         let args = parsed(file, &["--listen", "127.0.0.1:9", "--log", "warn"]).unwrap();
         assert_eq!((args.listen.len(), args.log_filter.as_str()), (1, "warn"));
+    }
+
+    #[test]
+    fn a_file_and_the_command_line_share_what_goes_together() {
+        let args = parsed("tls-key = \"k\"", &["--tls-cert", "c"]).unwrap();
+        assert!(args.security().unwrap().tls.is_some());
+        let half = parsed("tls-cert = \"c\"", &[]).unwrap().security().unwrap_err();
+        assert!(half.contains("--tls-cert needs --tls-key"), "never without TLS by mistake: {half}");
+        assert!(parsed("client-ca = \"c\"", &[]).unwrap().security().is_err());
+    }
+
+    #[test]
+    fn help_shows_no_secret_of_the_file() {
+        let help = parsed("database = \"postgres://a:secret@b\"", &["--help"]).unwrap_err();
+        assert!(help.contains("--database") && !help.contains("secret"), "{help}");
     }
 
     #[test]

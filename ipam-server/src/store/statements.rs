@@ -3,13 +3,13 @@
 use super::{
     addresses, allocations, book,
     db::{DatabaseUrl, Db},
-    nodes, pools, reservations, tiling,
+    events, nodes, pools, reservations, tiling, tokens,
 };
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{collections::BTreeSet, path::Path};
 
-/// Tables that grow with nodes and pods.
-const LARGE: [&str; 4] = ["extent", "allocation", "node", "block"];
+/// Tables that grow with nodes and pods, and with time.
+const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
 
 async fn migrated(path: &Path) -> SqliteConnection {
     let db = Db::open(&DatabaseUrl::Sqlite(path.to_owned())).await.unwrap();
@@ -59,10 +59,33 @@ async fn no_statement_reads_the_whole_ledger() {
         addresses::STATEMENTS,
         reservations::STATEMENTS,
         allocations::STATEMENTS,
+        events::STATEMENTS,
+        &tokens::statements(),
     ]
     .concat();
     for sql in statements {
         assert_eq!(scans(&mut connection, sql).await, [""; 0], "{sql}");
+    }
+}
+
+/// Events are read far from the end of their order: those of a thing or an actor without those between.
+#[tokio::test]
+async fn events_of_a_thing_or_an_actor_are_read_by_index() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut connection = migrated(&dir.path().join("ipam.db")).await;
+    let fill = "WITH RECURSIVE count(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < 20000)
+        INSERT INTO event (at, actor, source, action, subject, became)
+        SELECT i, 'a' || i % 7, 's', 'create', 'node/' || i % 500, '{}' FROM count";
+    sqlx::query(fill).execute(&mut connection).await.unwrap();
+    for (sql, index) in events::OF_THING_AND_ACTOR {
+        let steps = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+        let steps: Vec<String> = steps.iter().map(|row| row.get("detail")).collect();
+        // In the order of the index, so that a page ends where it is full.
+        assert_eq!(steps.len(), 1, "{sql}: {steps:?}");
+        assert!(steps[0].contains(index), "{sql}: {steps:?}");
     }
 }
 
@@ -74,6 +97,8 @@ async fn a_scan_is_seen() {
         "SELECT * FROM allocation WHERE pod_uid = $1",
         "SELECT e.first FROM extent AS e WHERE e.next = $1",
         "DELETE FROM node WHERE mac = $1",
+        "SELECT * FROM token WHERE name = $1",
+        "SELECT e.id FROM event AS e WHERE e.token = $1",
     ] {
         assert_ne!(scans(&mut connection, sql).await, [""; 0], "{sql}");
     }

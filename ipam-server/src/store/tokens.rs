@@ -23,8 +23,14 @@ use ipam_api::{
 use row::{NewRow, TokenRow};
 
 const DELETE: &str = "DELETE FROM token WHERE id = $1";
+const WAS_REVOKED: &str = "SELECT e.id FROM event AS e WHERE e.subject = $1 AND e.action = 'delete' LIMIT 1";
 const ADMINS: &str =
     "SELECT COUNT(*) FROM token WHERE role = 'admin' AND (expires_at IS NULL OR expires_at > $1)";
+
+#[cfg(test)]
+pub(super) fn statements() -> Vec<&'static str> {
+    [&[DELETE, WAS_REVOKED][..], known::STATEMENTS, row::STATEMENTS, swap::STATEMENTS].concat()
+}
 
 /// Longest life of a token: ten years.
 const LONGEST_LIFE: u64 = 315_360_000;
@@ -89,6 +95,9 @@ impl Store {
     }
 
     /// Keeps the first admin's token; one that is kept already stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] where it was revoked: a file that was left does not bring it back.
     pub async fn bootstrap(&self, secret: &Secret, change: &Change) -> Result<Written<Token>> {
         let now = self.now();
         let mut tx = self.db.write().await?;
@@ -96,6 +105,11 @@ impl Store {
             && let Some(row) = row::find(&mut tx, &id).await?
         {
             return Ok(Written::Updated(row.view(now)?));
+        }
+        if let Some(id) = secret.hash().id()
+            && tx.fetch_optional::<(i64,)>(WAS_REVOKED, args![subject(&id)]).await?.is_some()
+        {
+            return Err(StoreError::Exists(format!("token {id} was revoked: make another")));
         }
         let new = NewRow {
             name: "bootstrap",
@@ -150,7 +164,8 @@ fn check(spec: &TokenSpec) -> Result<()> {
     if !(1..=64).contains(&spec.name.chars().count()) || spec.name.chars().any(char::is_control) {
         wrong("name", "name has to have 1 to 64 characters, none of them a control character".to_owned());
     }
-    if spec.name.starts_with("node:") || ["anonymous", "service"].contains(&spec.name.as_str()) {
+    let taken = ["node:", "uid:"].iter().any(|prefix| spec.name.starts_with(prefix));
+    if taken || ["anonymous", "service"].contains(&spec.name.as_str()) {
         wrong("name", format!("{:?} is how events name others: choose another name", spec.name));
     }
     if spec.uses.is_some_and(|uses| !(1..=1_000_000).contains(&uses)) {

@@ -5,14 +5,19 @@ use crate::{
     schema::findings,
 };
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
+    extract::ConnectInfo,
     http::{HeaderMap, Method, Request, StatusCode},
 };
-use ipam_api::wire::{Role, TokenSpec};
+use ipam_api::{
+    token::Secret,
+    wire::{Role, TokenSpec},
+};
 use ipam_server::{
     api::{self, Credentials, Service},
     clock::SystemClock,
+    peer::Peer,
     store::{Change, DatabaseUrl, Store},
 };
 use serde_json::{Value, json};
@@ -26,7 +31,7 @@ pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) store: Store,
     pub(crate) document: Value,
-    _dir: TempDir,
+    _dir: Arc<TempDir>,
 }
 
 /// An answer.
@@ -64,6 +69,19 @@ impl Reply {
     }
 }
 
+/// A token of this role, named like it.
+pub(crate) fn token_spec(role: Role) -> TokenSpec {
+    TokenSpec {
+        name: role.word().to_owned(),
+        role,
+        node: None,
+        pool: None,
+        uses: None,
+        expires_in_seconds: None,
+        node_token_seconds: None,
+    }
+}
+
 /// A request about to be sent.
 pub(crate) struct Call<'a> {
     app: &'a App,
@@ -75,6 +93,10 @@ impl Call<'_> {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
+    }
+
+    pub(crate) fn bearer(self, secret: &Secret) -> Self {
+        self.header("authorization", &format!("Bearer {}", secret.expose()))
     }
 
     pub(crate) fn json(self, body: &Value) -> Self {
@@ -99,7 +121,33 @@ impl App {
         let store = Store::open(&url, Arc::new(SystemClock)).await.unwrap();
         let service = Service::new(store.clone(), Credentials::Unasked);
         let document = serde_json::from_str(&api::document()).unwrap();
-        Self { router: api::router(service.clone()), service, store, document, _dir: dir }
+        Self { router: api::router(service.clone()), service, store, document, _dir: Arc::new(dir) }
+    }
+
+    /// The same service for those who have to show a credential.
+    pub(crate) fn guarded(&self) -> Self {
+        self.asking(Credentials::Required)
+    }
+
+    fn asking(&self, credentials: Credentials) -> Self {
+        let service = Service::new(self.store.clone(), credentials);
+        Self {
+            router: api::router(service.clone()),
+            service,
+            store: self.store.clone(),
+            document: self.document.clone(),
+            _dir: Arc::clone(&self._dir),
+        }
+    }
+
+    /// The same service for everyone.
+    pub(crate) fn opened(&self) -> Self {
+        self.asking(Credentials::Unasked)
+    }
+
+    /// The same service as an end of a connection sees it that is this peer.
+    pub(crate) fn seen_by(self, peer: Peer) -> Self {
+        Self { router: self.router.layer(Extension(ConnectInfo(peer))), ..self }
     }
 
     /// A service with one of everything.
@@ -136,16 +184,8 @@ impl App {
         .await
         .expect(201);
         app.put("/v1/nodes/vm-1/allocations/c0/eth0", &json!({})).await.expect(201);
-        let spec = TokenSpec {
-            name: "viewer".to_owned(),
-            role: Role::Viewer,
-            node: None,
-            pool: None,
-            uses: None,
-            expires_in_seconds: None,
-            node_token_seconds: None,
-        };
-        let token = app.store.create_token(&spec, &viewer(), &Change::default()).await.unwrap();
+        let token =
+            app.store.create_token(&token_spec(Role::Viewer), &viewer(), &Change::default()).await.unwrap();
         assert_eq!(token.id.as_str(), VIEWER_ID);
         app
     }
@@ -282,6 +322,8 @@ impl App {
             "/v1/pools".to_owned(),
             "/v1/nodes".to_owned(),
             "/v1/allocations".to_owned(),
+            "/v1/tokens".to_owned(),
+            "/v1/events".to_owned(),
         ];
         while let Some(path) = paths.pop() {
             let listing = self.get(&format!("{path}?limit=1000")).await.expect(200).body;

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 
+mod access;
 mod app;
+mod audit;
 mod document;
 mod examples;
 mod fuzz;
@@ -10,4 +12,8 @@ mod limits;
 mod process;
 mod refusals;
 mod resources;
+mod rotation;
+mod running;
 mod schema;
+mod secure;
+mod security;

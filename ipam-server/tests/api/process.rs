@@ -14,7 +14,7 @@ use std::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipam-server"));
     command.args(arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("IPAM_")) {
@@ -93,7 +93,7 @@ fn a_signal_ends_it_and_what_was_accepted_is_kept() {
         let mut stream = running.connect();
         write!(
             stream,
-            "PUT {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "PUT {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nexpect: 100-continue\r\n\r\n",
             body.len()
         )
@@ -113,7 +113,7 @@ fn a_signal_ends_it_and_what_was_accepted_is_kept() {
 
         let running = Running::start(dir.path());
         let mut stream = running.connect();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").unwrap();
         assert!(answer(&mut stream).starts_with("HTTP/1.1 200 OK"));
     }
 }
@@ -125,7 +125,7 @@ fn ten_megabytes_are_refused_on_the_wire() {
     let mut stream = running.connect();
     write!(
         stream,
-        "PUT /v1/vnets/a HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n{{"
+        "PUT /v1/vnets/a HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n{{"
     )
     .unwrap();
     let text = answer(&mut stream);

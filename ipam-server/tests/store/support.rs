@@ -180,7 +180,7 @@ impl World {
     }
 }
 
-const DUMPS: [(&str, &str); 11] = [
+const DUMPS: [(&str, &str); 13] = [
     (
         "vnet",
         "SELECT json_array(id, name, address_space, service_cidrs, version, created_at) FROM vnet ORDER BY id",
@@ -215,6 +215,14 @@ const DUMPS: [(&str, &str); 11] = [
     (
         "allocation",
         "SELECT json_array(subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq, seq, node, block) FROM allocation ORDER BY subnet, at_offset",
+    ),
+    (
+        "token",
+        "SELECT json_array(id, hash, name, role, node, pool, uses_left, node_token_seconds, created_at, created_by, expires_at, last_used_at) FROM token ORDER BY id",
+    ),
+    (
+        "event",
+        "SELECT json_array(id, at, actor, token, source, request_id, action, subject, was, became) FROM event ORDER BY id",
     ),
 ];
 

@@ -19,6 +19,9 @@ use subtle::ConstantTimeEq;
 const TOUCH: &str = "UPDATE token SET last_used_at = used.value
     FROM json_each($1) AS used WHERE token.id = used.key";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[TOUCH];
+
 /// How long a token may count after another replica revoked it.
 const REMEMBERED: Duration = Duration::from_secs(1);
 

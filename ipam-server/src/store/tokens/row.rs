@@ -34,6 +34,9 @@ const INSERT: &str = "INSERT INTO token (id, hash, name, role, node, pool, uses_
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const REVOKE_OF_NODE: &str = "DELETE FROM token WHERE node = $1";
 
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[BY_ID, PAGE, OF_NODE, OF_NODES, INSERT, REVOKE_OF_NODE];
+
 /// A token with what is kept of it.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct TokenRow {

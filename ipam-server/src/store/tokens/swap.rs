@@ -18,8 +18,12 @@ use ipam_api::{
 };
 
 const USE: &str = "UPDATE token SET uses_left = uses_left - 1 WHERE id = $1 AND uses_left > 0";
+const FORGET_ENDED: &str = "DELETE FROM token WHERE node = $1 AND expires_at <= $2";
 const END_SOON: &str = "UPDATE token SET expires_at = $3
     WHERE node = $1 AND id <> $2 AND (expires_at IS NULL OR expires_at > $3)";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[USE, FORGET_ENDED, END_SOON];
 
 /// How long a node's former token counts beside its new one, in seconds: the node
 /// may lose the answer, or restart with the old one.
@@ -38,10 +42,10 @@ pub enum Swapper {
 
 impl Store {
     /// Keeps the token that a node made for itself. The same again changes nothing; former tokens of the node
-    /// end within the hour.
+    /// end within the hour, and those that have ended are forgotten.
     ///
     /// # Errors
-    /// [`StoreError::Forbidden`] where a join token is not for this node.
+    /// [`StoreError::Forbidden`] where a join token is not for this node, or a token counts no more.
     pub async fn swap_token(
         &self,
         node: &NodeName,
@@ -56,13 +60,24 @@ impl Store {
         let mut tx = self.db.write().await?;
         let tokens: Vec<TokenRow> = tx.fetch_all(row::OF_NODE, args![node.as_str()]).await?;
         if let Some(kept) = tokens.iter().find(|row| row.hash() == secret.hash()) {
-            return Ok(Written::Updated(kept.view(now)?));
+            return match kept.state(now) {
+                TokenState::Valid => Ok(Written::Updated(kept.view(now)?)),
+                _ => Err(StoreError::Exists(format!("token {} has ended: make another", kept.id))),
+            };
         }
         let (pool, life) = match by {
             Swapper::Admin => (None, None),
             Swapper::Itself(id, pool) => {
-                let own = tokens.iter().find(|row| row.id == id.as_str());
-                (pool.clone(), own.and_then(TokenRow::node_token_seconds))
+                // The door may have remembered it: what was revoked since makes no successor.
+                let own = tokens
+                    .iter()
+                    .find(|row| row.id == id.as_str() && row.state(now) == TokenState::Valid)
+                    .ok_or_else(|| {
+                        StoreError::Forbidden(format!(
+                            "token {id} of node {node} counts no more: ask an admin for another (ipamctl token create --role node)"
+                        ))
+                    })?;
+                (pool.clone(), own.node_token_seconds())
             }
             Swapper::Joining(id, pool) => {
                 check_join(&mut tx, node, &tokens, pool, now).await?;
@@ -80,6 +95,7 @@ impl Store {
             expires_at: life.map(|seconds| after(now, seconds)),
         };
         let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
+        tx.execute(FORGET_ENDED, args![node.as_str(), now]).await?;
         tx.execute(END_SOON, args![node.as_str(), token.id.as_str(), after(now, OVERLAP)]).await?;
         self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
         self.cache.forget();

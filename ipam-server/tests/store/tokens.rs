@@ -1,0 +1,585 @@
+//! Tokens: whose they are, how long they count, and what of them is kept.
+
+use crate::support::{World, dry, keep, node, page, parse, pool, says};
+use ipam_api::{
+    names::TokenId,
+    token::Secret,
+    wire::{Role, SyncRequest, Token, TokenSpec, TokenState},
+};
+use ipam_server::store::{Actor, Change, Grant, NodeCall, StoreError, Swapper, VmState, Written};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+fn spec(role: Role) -> TokenSpec {
+    TokenSpec {
+        name: "a test".to_owned(),
+        role,
+        node: (role == Role::Node).then(|| parse("n1")),
+        pool: (role == Role::Join).then(|| parse("p")),
+        uses: (role == Role::Join).then_some(2),
+        expires_in_seconds: (role == Role::Join).then_some(600),
+        node_token_seconds: None,
+    }
+}
+
+fn secret(role: Role, byte: u8) -> Secret {
+    Secret::new(role, [byte; 32])
+}
+
+fn id(secret: &Secret) -> TokenId {
+    secret.hash().id().unwrap()
+}
+
+async fn make(world: &World, spec: &TokenSpec, byte: u8) -> Secret {
+    let secret = secret(spec.role, byte);
+    world.store.create_token(spec, &secret, &keep()).await.unwrap();
+    secret
+}
+
+async fn state(world: &World, secret: &Secret) -> Option<TokenState> {
+    world.store.authenticate(secret).await.unwrap().map(|known| known.state)
+}
+
+/// With pools `p` and `q` and the registered nodes `n1` of `p` and `q1` of `q`.
+async fn with_nodes() -> World {
+    let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
+    for (name, address, pool_name) in [("n1", "10.0.0.200", "p"), ("q1", "10.0.0.201", "q")] {
+        world.store.put_pool(&parse(pool_name), &pool(&["v/a"], 8, 3), &keep()).await.unwrap();
+        world.store.put_node(&parse(name), &node(pool_name, &[address]), &keep()).await.unwrap();
+    }
+    world
+}
+
+async fn swap(
+    world: &World,
+    node: &str,
+    secret: &Secret,
+    by: &Swapper,
+) -> Result<Written<Token>, StoreError> {
+    world.store.swap_token(&parse(node), secret, by, &keep()).await
+}
+
+fn joining(secret: &Secret, pool: &str) -> Swapper {
+    Swapper::Joining(id(secret), parse(pool))
+}
+
+fn itself(secret: &Secret) -> Swapper {
+    Swapper::Itself(id(secret), None)
+}
+
+async fn uses_left(world: &World, secret: &Secret) -> Option<u64> {
+    world.store.token(&id(secret)).await.unwrap().uses_left
+}
+
+#[tokio::test]
+async fn a_token_is_known_by_all_of_it() {
+    let world = World::new().await;
+    let grants = [
+        (Role::Admin, Grant::Admin),
+        (Role::Planner, Grant::Planner),
+        (Role::Viewer, Grant::Viewer),
+        (Role::Node, Grant::Node(parse("n1"), None)),
+        (Role::Join, Grant::Join(parse("p"))),
+    ];
+    for (byte, (role, grant)) in (1..).zip(grants) {
+        let secret = make(&world, &spec(role), byte).await;
+        let known = world.store.authenticate(&secret).await.unwrap().unwrap();
+        assert_eq!((known.id, known.grant, known.state), (id(&secret), grant, TokenState::Valid));
+        // Another role before the same bits, and other bits behind the same role.
+        for other in Role::ALL.into_iter().filter(|other| *other != role) {
+            assert_eq!(state(&world, &Secret::new(other, [byte; 32])).await, None);
+        }
+        assert_eq!(state(&world, &Secret::new(role, [byte + 100; 32])).await, None);
+    }
+    // An id that leads to another hash: the id is found and the whole hash does not fit.
+    let secret = secret(Role::Admin, 1);
+    world.sql("UPDATE token SET hash = substr(hash, 1, 16) || hex(zeroblob(24)) WHERE role = 'admin'").await;
+    world.store.revoke_token(&id(&Secret::new(Role::Viewer, [3; 32])), &keep()).await.unwrap();
+    assert_eq!(state(&world, &secret).await, None);
+}
+
+#[tokio::test]
+async fn it_counts_until_its_time_is_over() {
+    let world = World::new().await;
+    let token = make(&world, &TokenSpec { expires_in_seconds: Some(60), ..spec(Role::Admin) }, 1).await;
+    let forever = make(&world, &spec(Role::Admin), 2).await;
+    assert!(world.store.has_admin().await.unwrap());
+    world.clock.pass(59);
+    assert_eq!(state(&world, &token).await, Some(TokenState::Valid));
+    // What is remembered of it does not outlive it.
+    world.clock.pass(1);
+    assert_eq!(state(&world, &token).await, Some(TokenState::Expired));
+    assert_eq!(world.store.token(&id(&token)).await.unwrap().state, TokenState::Expired);
+    world.clock.pass(1_000_000_000);
+    assert_eq!(state(&world, &forever).await, Some(TokenState::Valid));
+    world.store.revoke_token(&id(&forever), &keep()).await.unwrap();
+    assert!(!world.store.has_admin().await.unwrap(), "an expired one is no admin");
+}
+
+#[tokio::test]
+async fn a_revoked_token_counts_no_more_at_once() {
+    let world = World::new().await;
+    let token = make(&world, &spec(Role::Admin), 1).await;
+    let tokens = || async { world.store.tokens(&page()).await.unwrap().items };
+    assert_eq!(state(&world, &token).await, Some(TokenState::Valid));
+    world.store.revoke_token(&id(&token), &dry()).await.unwrap();
+    assert_eq!(state(&world, &token).await, Some(TokenState::Valid));
+    assert_eq!(tokens().await.len(), 1);
+    world.store.revoke_token(&id(&token), &keep()).await.unwrap();
+    assert_eq!(state(&world, &token).await, None);
+    assert_eq!(tokens().await, []);
+    says(world.store.revoke_token(&id(&token), &keep()).await, &["NotFound"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_asks_after_a_revocation_is_not_let_in_whoever_asks_beside_it() {
+    let world = World::new().await;
+    for byte in 1..40 {
+        let token = make(&world, &spec(Role::Viewer), byte).await;
+        let revoked = Arc::new(AtomicBool::new(false));
+        let askers: Vec<_> = (0..4)
+            .map(|_| {
+                let (store, token, revoked) = (world.store.clone(), token.clone(), Arc::clone(&revoked));
+                tokio::spawn(async move {
+                    let (mut asked, mut known) = (0, 0);
+                    loop {
+                        let after = revoked.load(Ordering::SeqCst);
+                        let found = store.authenticate(&token).await.unwrap();
+                        asked += 1;
+                        known += u32::from(found.is_some());
+                        if after {
+                            assert_eq!(found, None, "it was revoked before it was asked for");
+                            return (asked, known);
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        world.store.revoke_token(&id(&token), &keep()).await.unwrap();
+        revoked.store(true, Ordering::SeqCst);
+        for asker in askers {
+            asker.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_last_use_is_written_down_later() {
+    let mut world = World::new().await;
+    let token = make(&world, &spec(Role::Viewer), 1).await;
+    let idle = make(&world, &spec(Role::Viewer), 2).await;
+    let short = make(&world, &TokenSpec { expires_in_seconds: Some(1), ..spec(Role::Viewer) }, 3).await;
+    let gone = make(&world, &spec(Role::Viewer), 4).await;
+    let last = async |world: &World, secret| world.store.token(&id(secret)).await.unwrap().last_used_at;
+    let before = world.dump().await;
+    world.store.note_uses().await.unwrap();
+    assert_eq!(world.dump().await, before);
+    world.clock.pass(5);
+    state(&world, &token).await;
+    state(&world, &gone).await;
+    assert_eq!(state(&world, &short).await, Some(TokenState::Expired));
+    assert_eq!(last(&world, &token).await, None, "no request waits for a write");
+    world.store.revoke_token(&id(&gone), &keep()).await.unwrap();
+    world.store.note_uses().await.unwrap();
+    assert_eq!(last(&world, &token).await, Some(parse("2026-01-02T03:04:10Z")));
+    assert_eq!((last(&world, &idle).await, last(&world, &short).await), (None, None));
+    world.clock.pass(5);
+    world.store.note_uses().await.unwrap();
+    assert_eq!(last(&world, &token).await, Some(parse("2026-01-02T03:04:10Z")));
+    state(&world, &token).await;
+    // A service that ends writes down what it knows.
+    world.reopen().await;
+    assert_eq!(last(&world, &token).await, Some(parse("2026-01-02T03:04:15Z")));
+}
+
+#[tokio::test]
+async fn fields_go_with_their_roles() {
+    let world = World::new().await;
+    let mut byte = 0_u8;
+    let mut taken = 0;
+    for role in Role::ALL {
+        for given in 0..32_u8 {
+            let has = |bit: u8| given & 1 << bit != 0;
+            let spec = TokenSpec {
+                name: "x".to_owned(),
+                role,
+                node: has(0).then(|| parse("n1")),
+                pool: has(1).then(|| parse("p")),
+                uses: has(2).then_some(1),
+                expires_in_seconds: has(3).then_some(60),
+                node_token_seconds: has(4).then_some(60),
+            };
+            let (node, join) = (role == Role::Node, role == Role::Join);
+            let mut wrong = Vec::new();
+            for (field, is_wrong) in [
+                ("/node", has(0) != node),
+                ("/pool", (has(1) && !node && !join) || (join && !has(1))),
+                ("/uses", has(2) != join),
+                ("/expiresInSeconds", join && !has(3)),
+                ("/nodeTokenSeconds", has(4) && !join),
+            ] {
+                if is_wrong {
+                    wrong.push(field);
+                }
+            }
+            byte = byte.wrapping_add(1);
+            let secret = Secret::new(role, [byte; 32]);
+            match world.store.create_token(&spec, &secret, &keep()).await {
+                Ok(_) => {
+                    assert_eq!(wrong, [""; 0], "{spec:?} was taken");
+                    taken += 1;
+                }
+                Err(StoreError::Invalid(errors)) => {
+                    let mut named: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+                    named.sort_unstable();
+                    wrong.sort_unstable();
+                    assert_eq!(named, wrong, "{spec:?}");
+                }
+                Err(other) => panic!("{spec:?}: {other}"),
+            }
+        }
+    }
+    assert_eq!(
+        taken,
+        3 * 2 + 4 + 2,
+        "people: with and without an end; nodes: a pool or none as well; join: nodeTokenSeconds"
+    );
+}
+
+#[tokio::test]
+async fn names_and_numbers_have_limits() {
+    let world = World::new().await;
+    let long = "x".repeat(64);
+    let named = |name: &str| TokenSpec { name: name.to_owned(), ..spec(Role::Viewer) };
+    let lives = |seconds| TokenSpec { expires_in_seconds: Some(seconds), ..spec(Role::Viewer) };
+    let used = |uses| TokenSpec { uses: Some(uses), ..spec(Role::Join) };
+    let renewed = |seconds| TokenSpec { node_token_seconds: Some(seconds), ..spec(Role::Join) };
+    let good = [
+        named("a"),
+        named(&long),
+        named("Zoë 1"),
+        lives(1),
+        lives(315_360_000),
+        used(1),
+        used(1_000_000),
+        renewed(1),
+        renewed(315_360_000),
+    ];
+    for (byte, spec) in (1..).zip(&good) {
+        make(&world, spec, byte).await;
+    }
+    let before = world.dump().await;
+    let wrong = [
+        (named(""), "/name"),
+        (named(&format!("{long}x")), "/name"),
+        (named("a\nb"), "/name"),
+        (named("a\u{7f}"), "/name"),
+        // How events name those who are no token's owner.
+        (named("node:n1"), "/name"),
+        (named("uid:0"), "/name"),
+        (named("anonymous"), "/name"),
+        (named("service"), "/name"),
+        (lives(0), "/expiresInSeconds"),
+        (lives(315_360_001), "/expiresInSeconds"),
+        (lives(u64::MAX), "/expiresInSeconds"),
+        (used(0), "/uses"),
+        (used(1_000_001), "/uses"),
+        (used(u64::MAX), "/uses"),
+        (renewed(0), "/nodeTokenSeconds"),
+        (renewed(u64::MAX), "/nodeTokenSeconds"),
+    ];
+    for (spec, pointer) in &wrong {
+        let made = world.store.create_token(spec, &secret(spec.role, 99), &keep()).await;
+        says(made, &[&format!("Invalid {pointer}")]);
+    }
+    says(world.store.create_token(&named("a"), &secret(Role::Viewer, 1), &keep()).await, &["Exists"]);
+    world.store.create_token(&named("a"), &secret(Role::Viewer, 98), &dry()).await.unwrap();
+    assert_eq!(world.dump().await, before);
+    assert_eq!(state(&world, &secret(Role::Viewer, 98)).await, None);
+}
+
+#[tokio::test]
+async fn a_join_token_makes_nodes_of_its_pool_and_no_more_than_it_may() {
+    let world = with_nodes().await;
+    let join = make(&world, &TokenSpec { node_token_seconds: Some(3600), ..spec(Role::Join) }, 1).await;
+    let first = secret(Role::Node, 10);
+    let Written::Created(made) = swap(&world, "n1", &first, &joining(&join, "p")).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((made.role, made.node, made.pool), (Role::Node, Some(parse("n1")), Some(parse("p"))));
+    assert_eq!(made.expires_at, Some(parse("2026-01-02T04:04:05Z")));
+    let known = world.store.authenticate(&first).await.unwrap().unwrap();
+    assert_eq!(known.grant, Grant::Node(parse("n1"), Some(parse("p"))));
+    assert_eq!(uses_left(&world, &join).await, Some(1));
+    // The answer was lost: the same again costs nothing.
+    assert!(matches!(swap(&world, "n1", &first, &joining(&join, "p")).await, Ok(Written::Updated(_))));
+    assert_eq!(uses_left(&world, &join).await, Some(1));
+
+    let before = world.dump().await;
+    let other = secret(Role::Node, 11);
+    says(swap(&world, "n1", &other, &joining(&join, "p")).await, &["Forbidden", "has a token already"]);
+    says(swap(&world, "q1", &other, &joining(&join, "p")).await, &["Forbidden", "in pool q"]);
+    says(swap(&world, "n2", &secret(Role::Admin, 11), &joining(&join, "p")).await, &["Invalid /token"]);
+    // The token of one node makes no other of it.
+    assert!(swap(&world, "n2", &first, &joining(&join, "p")).await.is_err());
+    assert_eq!(world.dump().await, before, "a refusal costs no use either");
+
+    swap(&world, "n2", &other, &joining(&join, "p")).await.unwrap();
+    assert_eq!(state(&world, &join).await, Some(TokenState::Spent));
+    says(
+        swap(&world, "n3", &secret(Role::Node, 12), &joining(&join, "p")).await,
+        &["Forbidden", "as often as it may"],
+    );
+    assert!(matches!(swap(&world, "n2", &other, &joining(&join, "p")).await, Ok(Written::Updated(_))));
+    world.clock.pass(600);
+    assert_eq!(state(&world, &join).await, Some(TokenState::Expired));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_do_not_share_a_last_use() {
+    let world = with_nodes().await;
+    let join = make(&world, &TokenSpec { uses: Some(3), ..spec(Role::Join) }, 1).await;
+    let tries: Vec<_> = (0..8_u8)
+        .map(|i| {
+            let (store, by) = (world.store.clone(), joining(&join, "p"));
+            tokio::spawn(async move {
+                let secret = Secret::new(Role::Node, [100 + i; 32]);
+                store.swap_token(&parse(&format!("new-{i}")), &secret, &by, &keep()).await.is_ok()
+            })
+        })
+        .collect();
+    let mut joined = 0;
+    for one in tries {
+        joined += u32::from(one.await.unwrap());
+    }
+    assert_eq!((joined, uses_left(&world, &join).await), (3, Some(0)));
+}
+
+#[tokio::test]
+async fn a_join_token_makes_no_node_of_one_that_is_at_work() {
+    let world = with_nodes().await;
+    let join = make(&world, &spec(Role::Join), 1).await;
+    for state in ["'active'", "'deleting', deletion = 'd1'"] {
+        let sql: &'static str = match state {
+            "'active'" => "UPDATE node SET state = 'active', boot_id = 'b', boot_seq = 1 WHERE name = 'n1'",
+            _ => "UPDATE node SET state = 'deleting', deletion = 'd1' WHERE name = 'n1'",
+        };
+        assert_eq!(world.sql(sql).await, 1);
+        let made = swap(&world, "n1", &secret(Role::Node, 10), &joining(&join, "p")).await;
+        says(made, &["Forbidden", "at work already"]);
+        assert_eq!(uses_left(&world, &join).await, Some(2));
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_token_ended_before_its_first_sync_may_join_again() {
+    let world = with_nodes().await;
+    let join = make(&world, &TokenSpec { node_token_seconds: Some(60), ..spec(Role::Join) }, 1).await;
+    let first = secret(Role::Node, 10);
+    swap(&world, "n1", &first, &joining(&join, "p")).await.unwrap();
+    world.clock.pass(60);
+    // The ended one is not taken for one that counts.
+    let again = swap(&world, "n1", &first, &joining(&join, "p")).await;
+    says(again, &["Exists", "has ended"]);
+    swap(&world, "n1", &secret(Role::Node, 11), &joining(&join, "p")).await.unwrap();
+    assert_eq!(uses_left(&world, &join).await, Some(0));
+    assert_eq!(state(&world, &secret(Role::Node, 11)).await, Some(TokenState::Valid));
+}
+
+#[tokio::test]
+async fn a_node_changes_its_token_and_the_old_one_ends_within_the_hour() {
+    let world = with_nodes().await;
+    let join = make(&world, &TokenSpec { node_token_seconds: Some(86_400), ..spec(Role::Join) }, 1).await;
+    let (first, second, third) = (secret(Role::Node, 10), secret(Role::Node, 11), secret(Role::Node, 12));
+    swap(&world, "n1", &first, &joining(&join, "p")).await.unwrap();
+    world.clock.pass(1000);
+    let own = Swapper::Itself(id(&first), Some(parse("p")));
+    let made = swap(&world, "n1", &second, &own).await.unwrap().into_inner();
+    assert_eq!(made.expires_at, Some(parse("2026-01-03T03:20:45Z")), "it lives as long as the first");
+    assert_eq!(made.node_token_seconds, Some(86_400), "and so does what comes after it");
+    assert_eq!(made.pool, Some(parse("p")));
+    for token in [&first, &second] {
+        assert_eq!(state(&world, token).await, Some(TokenState::Valid));
+    }
+    assert_eq!(world.store.token(&id(&first)).await.unwrap().expires_at, Some(parse("2026-01-02T04:20:45Z")));
+    // A lost answer is asked for again, by the old token or the new one.
+    for by in [itself(&first), itself(&second)] {
+        assert!(matches!(swap(&world, "n1", &second, &by).await, Ok(Written::Updated(_))));
+    }
+    world.clock.pass(3599);
+    assert_eq!(state(&world, &first).await, Some(TokenState::Valid));
+    world.clock.pass(1);
+    assert_eq!(state(&world, &first).await, Some(TokenState::Expired));
+    assert_eq!(state(&world, &second).await, Some(TokenState::Valid));
+    // The node's answer shows the newest; of those that have ended nothing piles up.
+    swap(&world, "n1", &third, &itself(&second)).await.unwrap();
+    let shown = world.store.node(&parse("n1")).await.unwrap().value.credential.unwrap();
+    assert_eq!((shown.id, shown.state), (id(&third), TokenState::Valid));
+    says(world.store.token(&id(&first)).await, &["NotFound"]);
+
+    // One that an admin made for so long is renewed for so long.
+    let spec = TokenSpec { node: Some(parse("q1")), expires_in_seconds: Some(500), ..spec(Role::Node) };
+    let given = make(&world, &spec, 20).await;
+    let made = swap(&world, "q1", &secret(Role::Node, 21), &itself(&given)).await.unwrap().into_inner();
+    let lives = made.expires_at.unwrap().as_second() - made.created_at.as_second();
+    assert_eq!(lives, 500);
+}
+
+/// Between the door and the deed a token may be revoked, here or by another replica: then it makes no other.
+#[tokio::test]
+async fn a_token_that_is_revoked_meanwhile_makes_no_successor() {
+    let world = with_nodes().await;
+    let token = make(&world, &spec(Role::Node), 1).await;
+    let join = make(&world, &spec(Role::Join), 2).await;
+    let (by_itself, by_joining) = (itself(&token), joining(&join, "p"));
+    assert_eq!(state(&world, &token).await, Some(TokenState::Valid));
+    world.store.revoke_token(&id(&token), &keep()).await.unwrap();
+    world.store.revoke_token(&id(&join), &keep()).await.unwrap();
+    let before = world.dump().await;
+    says(swap(&world, "n1", &secret(Role::Node, 10), &by_itself).await, &["Forbidden"]);
+    says(swap(&world, "n1", &secret(Role::Node, 10), &by_joining).await, &["Forbidden"]);
+    assert_eq!(world.dump().await, before);
+    let short = make(&world, &TokenSpec { expires_in_seconds: Some(5), ..spec(Role::Node) }, 3).await;
+    world.clock.pass(5);
+    says(swap(&world, "n1", &secret(Role::Node, 11), &itself(&short)).await, &["Forbidden"]);
+    // Nor does one node's token make another's.
+    let other = make(&world, &TokenSpec { node: Some(parse("q1")), ..spec(Role::Node) }, 4).await;
+    says(swap(&world, "n1", &secret(Role::Node, 11), &itself(&other)).await, &["Forbidden"]);
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_node_end_with_it() {
+    for end in ["deleted", "gone", "replaced", "confirmed"] {
+        let world = with_nodes().await;
+        let (one, two) = (make(&world, &spec(Role::Node), 1).await, make(&world, &spec(Role::Node), 2).await);
+        let other = make(&world, &TokenSpec { node: Some(parse("q1")), ..spec(Role::Node) }, 3).await;
+        for token in [&one, &two, &other] {
+            assert_eq!(state(&world, token).await, Some(TokenState::Valid));
+        }
+        let name = parse("n1");
+        let store = &world.store;
+        match end {
+            "deleted" => drop(store.delete_node(&name, VmState::Unknown, &keep()).await.unwrap()),
+            "gone" => drop(store.delete_node(&name, VmState::Gone, &keep()).await.unwrap()),
+            "replaced" => {
+                let mut new = node("p", &[]);
+                new.uid = Some("u2".to_owned());
+                new.replace = true;
+                store.put_node(&name, &new, &dry()).await.unwrap();
+                assert_eq!(state(&world, &one).await, Some(TokenState::Valid), "only tried");
+                store.put_node(&name, &new, &keep()).await.unwrap();
+            }
+            _ => {
+                let node = store.node(&name).await.unwrap();
+                let call = |seq: u64| NodeCall {
+                    node: name.clone(),
+                    stamp: Some(parse(&format!("claim={}, boot=1, seq={seq}, block=1", node.claim))),
+                };
+                let journal = |seq: u64, deletion: Option<String>| -> SyncRequest {
+                    let json = serde_json::json!({"asOfSeq": seq, "entries": [], "deletion": deletion});
+                    serde_json::from_value(json).unwrap()
+                };
+                store.sync(&call(10), &journal(10, None)).await.unwrap();
+                store.delete_node(&name, VmState::Unknown, &keep()).await.unwrap();
+                // It needs its token to confirm.
+                assert_eq!(state(&world, &one).await, Some(TokenState::Valid));
+                let deletion = store.node(&name).await.unwrap().deletion.clone();
+                store.sync(&call(20), &journal(20, deletion)).await.unwrap();
+            }
+        }
+        for token in [&one, &two] {
+            assert_eq!(state(&world, token).await, None, "{end}");
+        }
+        assert_eq!(state(&world, &other).await, Some(TokenState::Valid), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_has_hashes_only() {
+    let world = with_nodes().await;
+    let mut secrets = Vec::new();
+    for (byte, role) in (1..).zip(Role::ALL) {
+        secrets.push(make(&world, &spec(role), byte).await);
+    }
+    let own = secret(Role::Node, 10);
+    swap(&world, "n2", &own, &joining(&secrets[4], "p")).await.unwrap();
+    let change = Change { by: Actor { token: Some(id(&own)), ..Actor::default() }, ..keep() };
+    let first = secret(Role::Admin, 11);
+    world.store.bootstrap(&first, &change).await.unwrap();
+    secrets.extend([own, first]);
+    for secret in &secrets {
+        state(&world, secret).await;
+    }
+    world.store.note_uses().await.unwrap();
+    let files: Vec<Vec<u8>> = fs::read_dir(world.file().parent().unwrap())
+        .unwrap()
+        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(files.len() >= 2, "the write-ahead log is among them");
+    let occurs =
+        |text: &str| files.iter().any(|file| file.windows(text.len()).any(|at| at == text.as_bytes()));
+    for secret in &secrets {
+        assert!(occurs(secret.hash().as_str()), "the search finds what is there");
+        // Nor a good part of it.
+        assert!(!occurs(secret.expose()) && !occurs(&secret.expose()[20..]), "{secret:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_admins_token_is_kept_once() {
+    let world = World::new().await;
+    let first = secret(Role::Admin, 1);
+    assert!(matches!(world.store.bootstrap(&first, &keep()).await, Ok(Written::Created(_))));
+    assert!(matches!(world.store.bootstrap(&first, &keep()).await, Ok(Written::Updated(_))));
+    assert_eq!(world.store.tokens(&page()).await.unwrap().items.len(), 1);
+    // What was revoked does not come back by a file that was left.
+    world.store.revoke_token(&id(&first), &keep()).await.unwrap();
+    says(world.store.bootstrap(&first, &keep()).await, &["Exists", "revoked"]);
+    assert_eq!(state(&world, &first).await, None);
+}
+
+#[tokio::test]
+async fn the_database_refuses_nonsense() {
+    let world = World::new().await;
+    for (byte, role) in (1..).zip(Role::ALL) {
+        make(&world, &spec(role), byte).await;
+    }
+    let before = world.dump().await;
+    let mut connection = world.connection().await;
+    for sql in [
+        "UPDATE token SET role = 'root' WHERE role = 'admin'",
+        "UPDATE token SET role = 'admin' WHERE role = 'node'",
+        "UPDATE token SET role = 'node' WHERE role = 'admin'",
+        "UPDATE token SET role = 'viewer' WHERE role = 'join'",
+        "UPDATE token SET node = NULL WHERE role = 'node'",
+        "UPDATE token SET node = 'n1' WHERE role = 'viewer'",
+        "UPDATE token SET pool = 'p' WHERE role = 'admin'",
+        "UPDATE token SET pool = NULL WHERE role = 'join'",
+        "UPDATE token SET expires_at = NULL WHERE role = 'join'",
+        "UPDATE token SET uses_left = NULL WHERE role = 'join'",
+        "UPDATE token SET uses_left = -1 WHERE role = 'join'",
+        "UPDATE token SET uses_left = 1 WHERE role = 'node'",
+        "UPDATE token SET node_token_seconds = 0 WHERE role = 'join'",
+        "UPDATE token SET node_token_seconds = 1 WHERE role = 'planner'",
+        "UPDATE token SET hash = (SELECT hash FROM token WHERE role = 'admin')",
+        "UPDATE token SET id = (SELECT id FROM token WHERE role = 'admin')",
+        "UPDATE token SET hash = NULL WHERE role = 'admin'",
+        "UPDATE token SET created_by = NULL WHERE role = 'admin'",
+        "UPDATE event SET action = 'look'",
+        "UPDATE event SET was = NULL, became = NULL",
+        "UPDATE event SET actor = NULL",
+        "UPDATE event SET source = NULL",
+        "UPDATE event SET subject = NULL",
+        "UPDATE event SET id = 1",
+    ] {
+        let refused = sqlx::query(sql).execute(&mut connection).await.unwrap_err();
+        assert!(refused.to_string().contains("constraint failed"), "{sql}: {refused}");
+    }
+    assert_eq!(world.dump().await, before);
+}
