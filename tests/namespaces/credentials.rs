@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use ipam_api::wire::{Event, Listing, Node as NodeAnswer, TokenState};
 use std::time::Duration;
-use vnet_tests::lab::{Authority, Families, Lab, Netconf, PoolShape, until};
+use vnet_tests::lab::{Authority, Families, Lab, Machine, Netconf, PoolShape, until};
 
 /// Longest wait for what the service does by itself.
 const SOON: Duration = Duration::from_secs(20);
@@ -159,5 +159,43 @@ fn what_people_did_is_on_record() -> Result<()> {
     );
     let all: Listing<Event> = lab.server.ctl_json(&["event", "list"])?;
     ensure!(all.items.iter().all(|event| !event.subject.contains("allocation")), "pods are their own record");
+    Ok(())
+}
+
+/// The firmware's id of a machine, as its kernel shows it.
+fn give_uuid(machine: &Machine, uuid: &str) -> Result<()> {
+    machine.script(&format!(
+        "mount -t tmpfs none /sys/class/dmi 2>/dev/null || mount -t tmpfs none /sys/class
+         mkdir -p /sys/class/dmi/id; echo {uuid} >/sys/class/dmi/id/product_uuid"
+    ))?;
+    Ok(())
+}
+
+#[test]
+fn a_cloned_vm_is_refused_before_its_boot_counts() -> Result<()> {
+    let mut lab = Lab::with_ledger(Families::V4, 2, PoolShape::default())?;
+    give_uuid(lab.nodes[0].machine(), "aaaaaaaa-0000-0000-0000-000000000001")?;
+    give_uuid(lab.nodes[1].machine(), "bbbbbbbb-0000-0000-0000-000000000002")?;
+    lab.nodes[0].add(&lab.nodes[0].sandbox("web-1")?)?;
+    let before = show(&lab, "node-1")?.boot.context("it has spoken")?;
+
+    // Its disk, credential included, and even its address; booted later, so with a higher number.
+    let disk = lab.nodes[0].machine().enter("tar").args(["-C", "/var/lib", "-cf", "-", "."]).output()?.stdout;
+    let clone = lab.nodes[1].machine();
+    clone.write("/run/disk.tar", &disk)?;
+    clone.script(&format!(
+        "rm -rf /var/lib/*; tar -C /var/lib -xf /run/disk.tar; ip addr add {}/32 dev lo",
+        lab.nodes[0].addresses()[0]
+    ))?;
+    let netconf = lab.nodes[1].netconf().clone().with("node", "node-1");
+    lab.nodes[1].configure(netconf)?;
+
+    let clone = &lab.nodes[1];
+    let error = clone.plugin("ADD", &clone.sandbox("web-1")?, None)?.into_error()?;
+    ensure!(error.code == 101, "the clone was let in: {error:?}");
+    ensure!(show(&lab, "node-1")?.boot.context("it has spoken")? == before, "the clone's boot counted");
+    ensure!(lab.agree(&lab.nodes[0])? == 1, "the clone ended the node's pod");
+    lab.nodes[0].add(&lab.nodes[0].sandbox("web-2")?)?;
+    ensure!(lab.agree(&lab.nodes[0])? == 2, "the node goes on");
     Ok(())
 }
