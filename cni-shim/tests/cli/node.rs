@@ -201,6 +201,7 @@ impl Node {
     }
 
     /// The same, stopped at a fault point.
+    #[cfg(feature = "fault-points")]
     pub(crate) fn by_hand_until(&self, point: &str, command: &str) -> Printed {
         self.by_hand_at(point, command, &[])
     }
