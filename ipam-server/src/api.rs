@@ -104,6 +104,7 @@ fn operations() -> OpenApiRouter<Service> {
         .routes(routes!(capacity::address).only(READERS))
         .routes(routes!(tokens::list, tokens::post).only(ADMINS))
         .routes(routes!(tokens::get, tokens::delete).only(ADMINS))
+        .routes(routes!(credential::delete).only(ADMINS))
         .routes(routes!(credential::put).only(NEW_NODE))
         .routes(routes!(events::list).only(READERS))
         .routes(routes!(health::livez).only(PUBLIC))

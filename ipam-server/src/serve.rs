@@ -23,7 +23,7 @@ use tokio::{
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How often it is written down when tokens were last used.
-const NOTE_USES: Duration = Duration::from_secs(60);
+const NOTE_USES: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT, finishes what is in flight, and closes the database.
 ///

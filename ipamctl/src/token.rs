@@ -72,15 +72,27 @@ Without --out the token alone goes to stdout, so that it can be redirected.")]
         #[arg(value_name = "ID")]
         id: TokenId,
     },
-    /// Revoke a token: it counts no more
-    #[command(after_help = "Example:\n  ipamctl token revoke 0123456789abcdef")]
-    Revoke {
-        /// The token's id, as `ipamctl token list` shows it
-        #[arg(value_name = "ID")]
-        id: TokenId,
-        #[command(flatten)]
-        dry_run: DryRun,
-    },
+    /// Revoke a token, or all of a node: they count no more
+    #[command(after_help = "\
+Examples:
+  ipamctl token revoke 0123456789abcdef
+  ipamctl token revoke --node node-1
+
+A node whose tokens are revoked keeps its block and its pods; to its shim the service is as if away.")]
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, args = ["id", "node"])]
+pub(crate) struct Revoke {
+    /// The token's id, as `ipamctl token list` shows it
+    #[arg(value_name = "ID")]
+    id: Option<TokenId>,
+    /// The node whose tokens end, whatever it makes of them meanwhile
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 #[derive(Debug, Args)]
@@ -162,14 +174,26 @@ impl TokenCommand {
                 context.show(&View::list(&[list], COLUMNS, "no token yet: ipamctl token create makes one")?)
             }
             Self::Show { id } => context.show(&View::fields(&context.client()?.token(&id).await?, COLUMNS)?),
-            Self::Revoke { id, dry_run } => {
-                let client = context.client()?;
-                let token = client.token(&id).await?.value;
-                client.revoke_token(&id, &dry_run.write()).await?;
-                context.say(format_args!("token {id} of {} {}", token.name, dry_run.verb("revoked")));
-                Ok(())
-            }
+            Self::Revoke(args) => args.run(context).await,
         }
+    }
+}
+
+impl Revoke {
+    async fn run(self, context: &Context) -> Result<(), Failure> {
+        let Self { id, node, dry_run } = self;
+        let client = context.client()?;
+        let revoked = dry_run.verb("revoked");
+        if let Some(id) = id {
+            let token = client.token(&id).await?.value;
+            client.revoke_token(&id, &dry_run.write()).await?;
+            context.say(format_args!("token {id} of {} {revoked}", token.name));
+        }
+        if let Some(node) = node {
+            client.delete_credential(&node, &dry_run.write()).await?;
+            context.say(format_args!("all tokens of node {node} {revoked}"));
+        }
+        Ok(())
     }
 }
 

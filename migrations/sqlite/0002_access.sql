@@ -21,6 +21,16 @@ CREATE TABLE token (
 );
 CREATE INDEX token_by_node ON token (node, created_at) WHERE node IS NOT NULL;
 
+-- Tokens that nodes had: whoever still shows one when its claim has ended is told so, and starts no more pods.
+CREATE TABLE former_token (
+    id       TEXT   PRIMARY KEY,
+    hash     TEXT   NOT NULL UNIQUE,
+    node     TEXT   NOT NULL,
+    claim    BIGINT, -- that the node had when the token ended
+    ended_at BIGINT NOT NULL
+);
+CREATE INDEX former_token_by_time ON former_token (ended_at);
+
 -- Numbers are never given twice, so that a reader's cursor never meets another event.
 CREATE TABLE event (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,9 +1,9 @@
 //! What a node's credential opens, and what happens when it opens nothing any more.
 
 use anyhow::{Context, Result, ensure};
-use ipam_api::wire::{Event, Listing, Node as NodeAnswer, TokenState};
+use ipam_api::wire::{Event, Listing, Node as NodeAnswer, Token, TokenState};
 use std::time::Duration;
-use vnet_tests::lab::{Authority, Families, Lab, Machine, Netconf, PoolShape, until};
+use vnet_tests::lab::{Authority, Families, Lab, Machine, Netconf, Pod, PoolShape, until};
 
 /// Longest wait for what the service does by itself.
 const SOON: Duration = Duration::from_secs(20);
@@ -53,15 +53,24 @@ fn an_expired_token_stops_no_pod_and_is_seen() -> Result<()> {
         lab.ctl(&["token", "create", "short", "--role", "node", "--node", node.name(), "--expires", "1s"])?;
     node.bring_token(short.trim())?;
     until("the token has expired", SOON, || {
+        let all: Listing<Token> = lab.server.ctl_json(&["token", "list"])?;
+        Ok(all
+            .items
+            .iter()
+            .any(|token| token.name == "short" && token.state == TokenState::Expired)
+            .then_some(()))
+    })?;
+
+    let during = node.plugin("ADD", &node.sandbox("during")?, None)?;
+    ensure!(during.stderr.contains("expired"), "the log says nothing of it: {}", during.stderr);
+    let during = during.into_result()?;
+    // The service notes now and then which token a node shows.
+    until("node show says so", SOON, || {
         let credential = show(&lab, node.name())?.credential.context("it has a token")?;
         Ok((credential.state == TokenState::Expired).then_some(()))
     })?;
     let shown = lab.ctl(&["node", "show", node.name()])?;
     ensure!(shown.to_lowercase().contains("expired"), "node show says nothing of it: {shown}");
-
-    let during = node.plugin("ADD", &node.sandbox("during")?, None)?;
-    ensure!(during.stderr.contains("expired"), "the log says nothing of it: {}", during.stderr);
-    let during = during.into_result()?;
     node.del(&before, Some(&attachment))?;
     ensure!(lab.agree(node).is_err(), "nobody let the shim tell");
 
@@ -85,10 +94,60 @@ fn a_node_deleted_for_good_opens_nothing_with_its_token() -> Result<()> {
     ensure!(!output.status.success(), "a VM that is gone registered again by its old token");
     // A new VM of that name joins as any other.
     lab.ctl(&register)?;
-    node.machine().script("rm -rf /var/lib/cni-shim /run/cni-shim /var/lib/node.token")?;
+    node.machine().script("rm -rf /var/lib/cni-shim /run/cni-shim /var/lib/cni-shim/token")?;
     lab.let_join(node)?;
     ensure!(node.token() != kept, "it has a token of its own");
     Ok(())
+}
+
+/// Its addresses may be another's by now, so it must hear that its claim has ended, though its token ended with it.
+fn goes_on_with_nothing(lab: &Lab, pod: &Pod) -> Result<()> {
+    let node = &lab.nodes[0];
+    let error = node.plugin("ADD", &node.sandbox("after")?, None)?.into_error()?;
+    ensure!(error.code == 101, "a pod started on addresses that are not the node's any more: {error:?}");
+    // Those that run can still be taken away, and with the last one the node forgets the claim.
+    node.del(pod, None)?;
+    let said = node.shim(&["sync"])?;
+    ensure!(said.contains("deleted"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_was_declared_gone_starts_no_more_pods() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let pod = node.sandbox("before")?;
+    node.add(&pod)?;
+    lab.ctl(&["node", "delete", node.name(), "--vm-gone"])?;
+    goes_on_with_nothing(&lab, &pod)
+}
+
+#[test]
+fn a_node_that_was_replaced_starts_no_more_pods() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let pod = node.sandbox("before")?;
+    node.add(&pod)?;
+    let address = node.addresses()[0].to_string();
+    let register = ["node", "register", node.name(), "--pool", "workers", "--address", &address];
+    lab.ctl(&[&register[..], &["--replace", "--uid", "another"]].concat())?;
+    goes_on_with_nothing(&lab, &pod)
+}
+
+#[test]
+fn a_node_whose_tokens_were_revoked_goes_on_until_its_claim_ends() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let pod = node.sandbox("before")?;
+    node.add(&pod)?;
+    lab.ctl(&["token", "revoke", "--node", node.name()])?;
+    let during = node.sandbox("during")?;
+    node.add(&during).context("a revoked token is an outage, in which the block is the node's")?;
+    lab.ctl(&["node", "delete", node.name(), "--vm-gone"])?;
+    // The outage is over: the next call asks.
+    node.machine().script("rm -f /run/cni-shim/unreachable")?;
+    node.del(&during, None)?;
+    goes_on_with_nothing(&lab, &pod)
 }
 
 #[test]
@@ -99,7 +158,7 @@ fn a_client_certificate_is_a_node_too() -> Result<()> {
     let machine = lab.nodes[0].machine();
     machine.write("/var/lib/node.pem", identity.cert.as_bytes())?;
     machine.write("/var/lib/node.key", identity.key.as_bytes())?;
-    machine.script("rm /var/lib/node.token; chmod 600 /var/lib/node.key")?;
+    machine.script("rm /var/lib/cni-shim/token; chmod 600 /var/lib/node.key")?;
     let netconf = certified(lab.nodes[0].netconf());
     lab.nodes[0].configure(netconf)?;
     let node = &lab.nodes[0];

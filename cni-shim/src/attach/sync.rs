@@ -199,7 +199,9 @@ fn readopt(
     detail: &str,
 ) -> Result<bool, CniError> {
     let heard = service.node();
-    if heard.is_not_found() {
+    // To one whose credential ended with the claim, the service says that and no more.
+    let is_stale = matches!(&heard, Heard::Refused(problem) if problem.kind == ProblemType::StaleClaim);
+    if heard.is_not_found() || is_stale {
         let mut locked = context.journal.lock()?;
         if locked.entries()?.iter().any(|entry| entry.is_live()) {
             locked.stale(&listing.claim, detail)?;

@@ -13,9 +13,9 @@ use ipam_api::{
 use jiff::Timestamp;
 use serde::Serialize;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -168,6 +168,10 @@ impl Files {
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| format!("the kernel gives no randomness: {error}"))?;
         let secret = Secret::new(Role::Node, random);
+        if let Some(parent) = self.new.parent().filter(|parent| !parent.exists()) {
+            // A node that has just been made has no directory for it yet.
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| failed(&error))?;
+        }
         // Whole or not at all, and one of those who try at the same time.
         let draft = beside(&self.new, &format!(".{}", std::process::id()));
         write(&draft, secret.expose()).map_err(|error| failed(&error))?;

@@ -214,10 +214,16 @@ impl Service {
             if share.is_zero() {
                 break;
             }
-            heard = match Client::new(server.clone(), shown.settings(share)) {
+            let now = match Client::new(server.clone(), shown.settings(share)) {
                 Ok(client) => Heard::of(runtime.block_on(request(&client))),
                 Err(error) => unreachable(error.to_string()),
             };
+            match (&heard, &now) {
+                // What one of them said (a token that has expired, a node that is none) tells more than that
+                // another is away.
+                (Heard::Unreachable { problem: Some(_), .. }, Heard::Unreachable { problem: None, .. }) => {}
+                _ => heard = now,
+            }
             if !matches!(heard, Heard::Unreachable { .. }) {
                 break;
             }
@@ -287,6 +293,15 @@ mod tests {
         assert!(service.marker.said().is_some());
         assert!(matches!(release(&service), Heard::Done(())));
         assert!(service.marker.said().is_none(), "a success clears the marker");
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_one_address_said_tells_more_than_that_another_is_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let (address, thread) = answers(&[MISSING]);
+        let service = service(directory.path(), &[&address, "http://127.0.0.1:1"]);
+        assert!(release(&service).is_not_found());
         thread.join().unwrap();
     }
 

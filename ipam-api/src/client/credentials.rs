@@ -1,4 +1,4 @@
-use super::{Answer, Client, ClientError};
+use super::{Answer, Client, ClientError, Write};
 use crate::{
     names::NodeName,
     token::Secret,
@@ -20,5 +20,14 @@ impl Client {
         let spec = CredentialSpec { token: secret.expose().to_owned() };
         let request = self.request(Method::PUT, &["v1", "nodes", node.as_str(), "credential"]);
         request.json(&spec).answer().await
+    }
+
+    /// Revokes all tokens of a node at once; its claim and its pods stay.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_credential(&self, node: &NodeName, write: &Write) -> Result<Answer<()>, ClientError> {
+        let request = self.request(Method::DELETE, &["v1", "nodes", node.as_str(), "credential"]);
+        request.write(write).send().await
     }
 }

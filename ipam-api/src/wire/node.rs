@@ -116,7 +116,7 @@ pub struct NodeCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
-    /// When it was last seen, to the minute.
+    /// When it was last shown, whether or not it counted then; to a few seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
@@ -170,7 +170,7 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_contact: Option<Timestamp>,
-    /// The newest token of the node; absent where it has none (a client certificate, or no credentials at all).
+    /// The token that the node showed last, else its newest; absent where it has none (a client certificate, or no credentials at all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<NodeCredential>,
     /// When the claim was made.

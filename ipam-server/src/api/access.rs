@@ -1,13 +1,20 @@
 //! Who may call which operation: said once, in the list of routes, for the document and for the door.
 
-use super::{Service, caller::Caller, problem};
+use super::{
+    Service,
+    caller::{self, Caller},
+    problem,
+};
 use axum::{
     extract::{FromRequestParts, RawPathParams, Request},
     http::request::Parts,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use ipam_api::wire::{ProblemType, Role};
+use ipam_api::{
+    names::NodeName,
+    wire::{ProblemType, Role},
+};
 use problem::ApiError;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, path::Operation, security::SecurityRequirement};
@@ -108,6 +115,21 @@ async fn admit(roles: Roles, parts: &mut Parts) -> Result<Caller, ApiError> {
         return Err(ApiError::internal());
     };
     let caller = Caller::identify(&service, parts).await?;
+    if let Some(former) = caller.former() {
+        // An unknown token would look like an outage, in which a node goes on from its block; and that may be
+        // another's by now.
+        return Err(if own_path(parts, former).await {
+            ApiError::new(
+                ProblemType::StaleClaim,
+                format!(
+                    "the claim of node {former} that this token belongs to has ended: no new pods; a VM that is there \
+                     again joins anew or gets a token from an admin"
+                ),
+            )
+        } else {
+            caller::unknown()
+        });
+    }
     if !roles.contains(&caller.role()) {
         let words: Vec<&str> = roles.iter().map(|role| role.word()).collect();
         return Err(forbidden(
@@ -120,19 +142,22 @@ async fn admit(roles: Roles, parts: &mut Parts) -> Result<Caller, ApiError> {
             ),
         ));
     }
-    if let Some((own, _)) = caller.node() {
-        let named = RawPathParams::from_request_parts(parts, &()).await.ok();
-        let named = named.as_ref().and_then(|names| names.iter().find(|(name, _)| *name == "node"));
-        if named.is_none_or(|(_, node)| node != own.as_str()) {
-            return Err(forbidden(
-                &caller,
-                &format!(
-                    "this credential is node {own}'s: it may touch /v1/nodes/{own} and what is below, and nothing else"
-                ),
-            ));
-        }
+    match caller.node() {
+        Some((own, _)) if !own_path(parts, own).await => Err(forbidden(
+            &caller,
+            &format!(
+                "this credential is node {own}'s: it may touch /v1/nodes/{own} and what is below, and nothing else"
+            ),
+        )),
+        _ => Ok(caller),
     }
-    Ok(caller)
+}
+
+/// Whether the path is below this node's.
+async fn own_path(parts: &mut Parts, own: &NodeName) -> bool {
+    let named = RawPathParams::from_request_parts(parts, &()).await.ok();
+    let node = named.as_ref().and_then(|names| names.iter().find(|(name, _)| *name == "node"));
+    node.is_some_and(|(_, node)| node == own.as_str())
 }
 
 /// Who is somebody, but may not do this.

@@ -34,6 +34,8 @@ enum Who {
     Token(Known),
     /// A node, by its certificate.
     Certificate(NodeName),
+    /// A node by a token that has ended, and so has the claim that it served.
+    Former(NodeName),
 }
 
 impl Caller {
@@ -60,7 +62,7 @@ impl Caller {
     pub(crate) fn role(&self) -> Role {
         match &self.who {
             Who::Anyone | Who::Local(_) => Role::Admin,
-            Who::Certificate(_) => Role::Node,
+            Who::Certificate(_) | Who::Former(_) => Role::Node,
             Who::Token(known) => match known.grant {
                 Grant::Admin => Role::Admin,
                 Grant::Planner => Role::Planner,
@@ -76,7 +78,15 @@ impl Caller {
         match &self.who {
             Who::Certificate(node) => Some((node, None)),
             Who::Token(Known { grant: Grant::Node(node, pool), .. }) => Some((node, pool.as_ref())),
-            Who::Anyone | Who::Local(_) | Who::Token(_) => None,
+            Who::Anyone | Who::Local(_) | Who::Token(_) | Who::Former(_) => None,
+        }
+    }
+
+    /// The node that it was, where its claim has ended and its token with it.
+    pub(crate) fn former(&self) -> Option<&NodeName> {
+        match &self.who {
+            Who::Former(node) => Some(node),
+            _ => None,
         }
     }
 
@@ -84,7 +94,7 @@ impl Caller {
     pub(crate) fn token(&self) -> Option<&Known> {
         match &self.who {
             Who::Token(known) => Some(known),
-            Who::Anyone | Who::Local(_) | Who::Certificate(_) => None,
+            Who::Anyone | Who::Local(_) | Who::Certificate(_) | Who::Former(_) => None,
         }
     }
 
@@ -93,7 +103,9 @@ impl Caller {
         match &self.who {
             Who::Anyone => "anonymous".to_owned(),
             Who::Local(uid) => format!("uid:{uid}"),
-            Who::Certificate(node) | Who::Token(Known { grant: Grant::Node(node, _), .. }) => {
+            Who::Former(node)
+            | Who::Certificate(node)
+            | Who::Token(Known { grant: Grant::Node(node, _), .. }) => {
                 format!("node:{node}")
             }
             Who::Token(known) => known.name.clone(),
@@ -159,10 +171,10 @@ async fn who(service: &Service, headers: &HeaderMap, peer: &Peer) -> Result<Who,
 
 async fn token(service: &Service, secret: &Secret) -> Result<Who, ApiError> {
     let Some(known) = service.store.authenticate(secret).await? else {
-        return Err(unauthenticated(
-            "this token is not known: it was revoked, or is another service's; ask an admin for a new one \
-             (ipamctl token create)",
-        ));
+        return match service.store.former_node(secret).await? {
+            Some(node) => Ok(Who::Former(node)),
+            None => Err(unknown()),
+        };
     };
     if known.state == TokenState::Expired {
         return Err(unauthenticated(format!(
@@ -206,6 +218,14 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>, ApiError> {
         _ => return Err(unauthenticated("Authorization is not of the form: Bearer TOKEN")),
     };
     token.parse().map(Some).map_err(|why: ipam_api::token::InvalidSecret| unauthenticated(why.to_string()))
+}
+
+/// A token that counts for nothing.
+pub(super) fn unknown() -> ApiError {
+    unauthenticated(
+        "this token is not known: it was revoked, or is another service's; ask an admin for a new one \
+         (ipamctl token create)",
+    )
 }
 
 fn unauthenticated(detail: impl Into<String>) -> ApiError {

@@ -5,7 +5,7 @@ use super::{
     access::forbidden,
     answer::{self, Answer},
     caller::Caller,
-    extract::{Body, Conditions, NoQuery, Path, Query, RequestBody},
+    extract::{Body, ChangeQuery, ConditionHeaders, Conditions, NoQuery, Path, Query, RequestBody},
     nodes::NodePath,
     problem::{ANY, BODY, problems},
 };
@@ -28,7 +28,8 @@ impl RequestBody for CredentialSpec {
 }
 
 problems! {
-    PutProblems: ANY, BODY, [Exists];
+    PutProblems: ANY, BODY, [Exists, StaleClaim];
+    DeleteProblems: ANY, [PreconditionFailed];
 }
 
 /// Keeps a token that a node has made for itself.
@@ -71,4 +72,22 @@ pub(crate) async fn put(
         Written::Created(token) => answer::json(StatusCode::CREATED, &token),
         Written::Updated(token) => answer::json(StatusCode::OK, &token),
     }
+}
+
+/// Revokes all tokens of a node at once; its claim and its pods stay, and to its shim the service is as if away.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{node}/credential", operation_id = "deleteCredential", tag = "access",
+    params(NodePath, ChangeQuery, ConditionHeaders),
+    responses((status = 204, description = "It has none that counts"), DeleteProblems)
+)]
+pub(crate) async fn delete(
+    State(service): State<Service>,
+    Path(path): Path<NodePath>,
+    Query(query): Query<ChangeQuery>,
+    conditions: Conditions,
+    caller: Caller,
+) -> Answer {
+    let change = caller.change(&conditions, query.commit())?;
+    service.store.revoke_node(&path.node, &change).await?;
+    answer::no_content()
 }

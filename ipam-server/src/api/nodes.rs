@@ -46,9 +46,9 @@ impl RequestBody for NodeSpec {
 
 problems! {
     ListProblems: ANY;
-    GetProblems: ANY, NAMED;
+    GetProblems: ANY, NAMED, [StaleClaim];
     PutProblems: ANY, BODY, NAMED, SHORTAGE, [Overlap, InUse, Exists, AddressTaken, StaleClaim, PreconditionFailed];
-    DeleteProblems: ANY, NAMED, [InUse, PreconditionFailed];
+    DeleteProblems: ANY, NAMED, [InUse, StaleClaim, PreconditionFailed];
 }
 
 /// Lists nodes by name.

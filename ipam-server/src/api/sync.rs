@@ -4,6 +4,7 @@ use super::{
     Service,
     allocations::{for_node, required},
     answer::{self, Answer},
+    caller::Caller,
     extract::{
         Body, NoQuery, NodeHeader, Path, Query, RequestBody, StampHeader, at_most, mac_address, pod_texts,
         text_length,
@@ -66,9 +67,10 @@ pub(crate) async fn put(
     Path(path): Path<NodePath>,
     Query(NoQuery {}): Query<NoQuery>,
     StampHeader(stamp): StampHeader,
+    caller: Caller,
     Body(request): Body<SyncRequest>,
 ) -> Answer {
     let call = NodeCall { node: path.node, stamp: Some(required(stamp)?) };
-    let answer = service.store.sync(&call, &request).await.map_err(for_node(&call))?;
+    let answer = service.store.sync(&call, &request, &caller.actor()).await.map_err(for_node(&call))?;
     answer::json(StatusCode::OK, &answer)
 }

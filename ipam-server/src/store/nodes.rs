@@ -11,10 +11,11 @@ use super::{
     db::{Tx, args},
     events::Deed,
     mutation::{self, corrupt, cut, name_after, rows_wanted},
+    tokens,
 };
 use ipam_api::{
     names::{NodeName, PoolName},
-    wire::{Allocator, FieldError, Listing, Node, NodeSpec, NodeState},
+    wire::{Allocator, FieldError, Listing, Node, NodeCredential, NodeSpec, NodeState},
 };
 use jiff::Timestamp;
 use row::NodeRow;
@@ -156,6 +157,11 @@ pub(super) async fn brief(tx: &mut Tx, name: &NodeName) -> Result<Option<(PoolNa
         Some(row) => Ok(Some((mutation::stored(&row.pool_name)?, row.state()?))),
         None => Ok(None),
     }
+}
+
+/// What is known of the token that a node shows.
+pub(super) async fn credential(tx: &mut Tx, name: &NodeName, now: i64) -> Result<Option<NodeCredential>> {
+    Ok(tokens::shown_by_nodes(tx, &[name.as_str()], now).await?.remove(name.as_str()))
 }
 
 /// A node as the API shows it.

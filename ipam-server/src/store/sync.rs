@@ -38,7 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// A stale claim; an address listed twice. Nothing of the sync happened then.
-    pub async fn sync(&self, call: &NodeCall, request: &SyncRequest) -> Result<SyncAnswer> {
+    pub async fn sync(&self, call: &NodeCall, request: &SyncRequest, by: &Actor) -> Result<SyncAnswer> {
         let now = self.clock.now();
         let mut tx = self.db.write().await?;
         let mut book = Book::default();
@@ -76,12 +76,7 @@ impl Store {
             let was = nodes::node_view(&mut tx, &call.node, now).await?;
             nodes::free_node(&mut tx, holder.id, now).await?;
             if let Some(was) = &was {
-                let by = Actor {
-                    name: format!("node:{}", call.node),
-                    source: "sync".to_owned(),
-                    ..Actor::default()
-                };
-                events::note(&mut tx, &by, &Deed::freed(was)?, now.as_millisecond()).await?;
+                events::note(&mut tx, by, &Deed::freed(was)?, now.as_millisecond()).await?;
             }
             None
         } else {

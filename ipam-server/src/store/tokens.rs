@@ -1,12 +1,14 @@
 //! Bearer tokens: made, listed, revoked, swapped, and known again.
 
+mod former;
 mod known;
 mod row;
 mod swap;
 
+pub(super) use former::end_of_node;
 pub(super) use known::Cache;
 pub use known::{Grant, Known};
-pub(super) use row::{newest_of_nodes, revoke_of_node};
+pub(super) use row::shown_by_nodes;
 pub use swap::Swapper;
 
 use super::{
@@ -14,9 +16,10 @@ use super::{
     db::{Tx, args},
     events::Deed,
     mutation::{self, cut, name_after, rows_wanted},
+    nodes,
 };
 use ipam_api::{
-    names::TokenId,
+    names::{NodeName, TokenId},
     token::Secret,
     wire::{FieldError, Listing, Role, Token, TokenSpec},
 };
@@ -29,7 +32,8 @@ const ADMINS: &str =
 
 #[cfg(test)]
 pub(super) fn statements() -> Vec<&'static str> {
-    [&[DELETE, WAS_REVOKED][..], known::STATEMENTS, row::STATEMENTS, swap::STATEMENTS].concat()
+    [&[DELETE, WAS_REVOKED][..], former::STATEMENTS, known::STATEMENTS, row::STATEMENTS, swap::STATEMENTS]
+        .concat()
 }
 
 /// Longest life of a token: ten years.
@@ -81,8 +85,22 @@ impl Store {
         let token = get(&mut tx, id).await?.view(self.now())?;
         // A token never changes: it is of one version all its life.
         mutation::check(&change.precondition, &format!("token {id}"), Some(1))?;
+        former::remember(&mut tx, id, self.now()).await?;
         tx.execute(DELETE, args![id.as_str()]).await?;
         self.finish(tx, change, &Deed::of(subject(id), Some(&token), None)?).await?;
+        self.cache.forget();
+        Ok(())
+    }
+
+    /// Ends all tokens of a node at once, whatever it makes of them meanwhile; its claim stays.
+    pub async fn revoke_node(&self, node: &NodeName, change: &Change) -> Result<()> {
+        let now = self.now();
+        let mut tx = self.db.write().await?;
+        let was = nodes::credential(&mut tx, node, now).await?;
+        // As of a token: of one version all its life.
+        mutation::check(&change.precondition, &format!("token of node {node}"), Some(1))?;
+        former::end_of_node(&mut tx, node.as_str(), now).await?;
+        self.finish(tx, change, &Deed::of(format!("credential/{node}"), was.as_ref(), None)?).await?;
         self.cache.forget();
         Ok(())
     }

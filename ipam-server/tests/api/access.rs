@@ -149,7 +149,7 @@ async fn roles_are_given_with_care() {
         let id = &example.id;
         assert!(roles.contains(&Role::Admin), "{id} is nobody's");
         assert_eq!(roles.contains(&Role::Join), id == "putCredential", "{id}: join");
-        let of_node = example.template.starts_with("/v1/nodes/{node}");
+        let of_node = example.template.starts_with("/v1/nodes/{node}") && id != "deleteCredential";
         assert_eq!(roles.contains(&Role::Node), of_node, "{id}: node");
         let secret = example.template.starts_with("/v1/tokens");
         let reads = example.method == Method::GET && !secret;

@@ -77,6 +77,13 @@ fn deed(operation: &str) -> Deed {
             let secret = Secret::new(Role::Node, [30; 32]);
             put("/v1/nodes/node-1/credential", json!({"token": secret.expose()}), "token/")
         }
+        "deleteCredential" => {
+            let secret = Secret::new(Role::Node, [29; 32]);
+            Deed {
+                setup: Some(("/v1/nodes/node-1/credential", json!({"token": secret.expose()}))),
+                ..delete("/v1/nodes/node-1/credential", "credential/node-1")
+            }
+        }
         other => panic!("{other} changes something: say how, so that its event is looked at"),
     }
 }
@@ -234,7 +241,8 @@ async fn a_confirmed_deletion_is_the_nodes_own_event() {
         [
             (Some("create"), Some("anonymous")),
             (Some("delete"), Some("alice")),
-            (Some("free"), Some("node:node-1"))
+            // Whoever sent what confirmed it: the record makes no node of an admin.
+            (Some("free"), Some("alice"))
         ]
     );
     assert_eq!(all[2]["before"]["state"], "deleting");

@@ -14,7 +14,7 @@ const BOOT_ID: &str = "/run/boot_id";
 const NETCONF: &str = "/run/10-vnet.conf";
 /// What the node trusts and what it is known by outlive a reboot.
 const CA: &str = "/var/lib/ca.pem";
-const TOKEN: &str = "/var/lib/node.token";
+const TOKEN: &str = "/var/lib/cni-shim/token";
 const JOIN_TOKEN: &str = "/run/join.token";
 
 /// A VM that runs pods, wired by the real `cni-shim`.

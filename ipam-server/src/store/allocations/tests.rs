@@ -1,7 +1,7 @@
 use crate::{
     clock::Clock,
     store::{
-        AllocationFilter, Change, DatabaseUrl, Departure, NodeCall, Page, Store, StoreError, VmState,
+        Actor, AllocationFilter, Change, DatabaseUrl, Departure, NodeCall, Page, Store, StoreError, VmState,
         Written, writer::Mutation,
     },
 };
@@ -86,7 +86,7 @@ impl World {
         entries: Vec<SyncEntry>,
     ) -> Result<Vec<SyncOutcome>, StoreError> {
         let request = SyncRequest { as_of_seq: Seq(as_of), entries, conflicts: vec![], deletion: None };
-        let answer = self.store.sync(&shim.at(as_of), &request).await?;
+        let answer = self.store.sync(&shim.at(as_of), &request, &Actor::default()).await?;
         Ok(answer.items.into_iter().map(|item| item.result).collect())
     }
 
@@ -291,7 +291,7 @@ async fn a_deletion_waits_for_its_confirmation() {
         let request = SyncRequest { as_of_seq: Seq(as_of), entries, conflicts: vec![], deletion };
         let call = shim.at(as_of);
         let store = world.store.clone();
-        async move { store.sync(&call, &request).await.unwrap().node }
+        async move { store.sync(&call, &request, &Actor::default()).await.unwrap().node }
     };
     assert!(
         confirm(20, vec![shim.entry("a", 0, "wired", 10)], node.deletion.clone()).await.is_some(),

@@ -94,7 +94,7 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
     };
     end_holdings(tx, old.id, now).await?;
     // They are the gone VM's: its successor gets its own.
-    tokens::revoke_of_node(tx, &old.name).await?;
+    tokens::end_of_node(tx, &old.name, now).await?;
     if let Some(gone) = &old.uid {
         tx.execute(NOTE_REPLACED, args![old.id, gone.as_str()]).await?;
     }

@@ -36,9 +36,9 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
     let own = own_given_up(tx, &row, &[]).await?;
     tiling::retile(tx, row.subnet, own).await?;
     tx.execute(UNCLAIM, args![row.block]).await?;
-    tx.execute(DELETE_NODE, args![node]).await?;
     // Whoever has one could otherwise register in its name again.
-    tokens::revoke_of_node(tx, &row.name).await?;
+    tokens::end_of_node(tx, &row.name, now.as_millisecond()).await?;
+    tx.execute(DELETE_NODE, args![node]).await?;
     let pool = pools::by_id(tx, row.pool).await?;
     let wish = pools::wish(tx, &pool, row.subnet).await?;
     let extents = tiling::of_block(tx, row.block).await?;

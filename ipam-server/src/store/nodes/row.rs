@@ -205,7 +205,7 @@ pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec
         parts.resting.entry(node).or_default().push((at, since));
     }
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    parts.credentials = tokens::newest_of_nodes(tx, &names, now).await?;
+    parts.credentials = tokens::shown_by_nodes(tx, &names, now).await?;
     rows.iter().map(|row| row.view(&parts, now)).collect()
 }
 

@@ -32,10 +32,9 @@ const OF_NODES: &str =
 const INSERT: &str = "INSERT INTO token (id, hash, name, role, node, pool, uses_left, node_token_seconds,
         created_at, created_by, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const REVOKE_OF_NODE: &str = "DELETE FROM token WHERE node = $1";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[BY_ID, PAGE, OF_NODE, OF_NODES, INSERT, REVOKE_OF_NODE];
+pub(super) const STATEMENTS: &[&str] = &[BY_ID, PAGE, OF_NODE, OF_NODES, INSERT];
 
 /// A token with what is kept of it.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -154,24 +153,21 @@ pub(super) async fn insert(
     find(tx, &id).await?.ok_or_else(|| corrupt("a token that was kept is gone"))
 }
 
-/// The newest token of each of these nodes, by node.
-pub(in crate::store) async fn newest_of_nodes(
+/// The token of each of these nodes that was shown last, else the newest, by node.
+pub(in crate::store) async fn shown_by_nodes(
     tx: &mut Tx,
     nodes: &[&str],
     now: i64,
 ) -> Result<HashMap<String, NodeCredential>> {
     let rows: Vec<TokenRow> = tx.fetch_all(OF_NODES, args![tiling::json(nodes)?]).await?;
-    let mut newest = HashMap::new();
-    // In the order of their making: later ones take the place of earlier ones.
+    let mut shown: HashMap<String, TokenRow> = HashMap::new();
+    // In the order of their making: of two that were shown as late, or never, the later one.
     for row in rows {
-        if let Some(node) = row.node.clone() {
-            newest.insert(node, row.credential(now)?);
+        let Some(node) = row.node.clone() else { continue };
+        match shown.get(&node) {
+            Some(other) if other.last_used_at > row.last_used_at => {}
+            _ => drop(shown.insert(node, row)),
         }
     }
-    Ok(newest)
-}
-
-/// Ends all tokens of a node: what they were for is no more.
-pub(in crate::store) async fn revoke_of_node(tx: &mut Tx, node: &str) -> Result<()> {
-    tx.execute(REVOKE_OF_NODE, args![node]).await.map(|_| ())
+    shown.into_iter().map(|(node, row)| Ok((node, row.credential(now)?))).collect()
 }

@@ -7,7 +7,7 @@ use super::{
         events::Deed,
         nodes,
     },
-    after,
+    after, former,
     row::{self, NewRow, TokenRow},
     subject,
 };
@@ -95,6 +95,9 @@ impl Store {
             expires_at: life.map(|seconds| after(now, seconds)),
         };
         let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
+        for expired in tokens.iter().filter(|row| row.state(now) == TokenState::Expired) {
+            former::remember(&mut tx, &expired.view(now)?.id, now).await?;
+        }
         tx.execute(FORGET_ENDED, args![node.as_str(), now]).await?;
         tx.execute(END_SOON, args![node.as_str(), token.id.as_str(), after(now, OVERLAP)]).await?;
         self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
