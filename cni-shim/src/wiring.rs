@@ -22,7 +22,6 @@ pub mod firewall;
 pub mod host;
 pub mod identity;
 mod link;
-mod mac;
 mod neighbour;
 mod netlink;
 mod netns;
@@ -37,9 +36,9 @@ mod tests;
 pub mod transparent;
 pub mod uplink;
 
+pub use crate::mac::{InvalidMac, Mac};
 pub use error::WiringError;
 pub use identity::HostEnd;
-pub use mac::{InvalidMac, Mac};
 pub use netns::{Host, Pod};
 pub use uplink::Uplink;
 

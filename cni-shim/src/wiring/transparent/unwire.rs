@@ -1,7 +1,7 @@
 //! Taking a pod's wiring away.
 
 use crate::wiring::{
-    Host, HostEnd, Pod, WiringError,
+    Host, HostEnd, Mac, Pod, WiringError, identity,
     link::{self, Link},
     neighbour,
     netlink::host_length,
@@ -20,6 +20,8 @@ pub struct Unwiring<'a> {
     /// Name of the uplink, where known; without it the addresses' proxies are looked for on the
     /// interface of the default route.
     pub uplink: Option<&'a str>,
+    /// The MAC that the pod's interface was given, where it is not the one that follows from the attachment.
+    pub mac: Option<Mac>,
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
@@ -127,7 +129,8 @@ fn delete_link(host: &mut Host, link: &Link) -> Result<Vec<String>, WiringError>
 }
 
 /// Removes the pod's end where its partner is not ours any more. The path may name another
-/// container's namespace by now: the MAC, which follows from the attachment, tells.
+/// container's namespace by now: the MAC tells, and where two containers were given the same one, whom the
+/// partner belongs to.
 fn leftover(
     host: &mut Host,
     pod: &mut Pod,
@@ -136,7 +139,14 @@ fn leftover(
 ) -> Result<Vec<String>, WiringError> {
     let name = unwiring.attachment.if_name.as_str();
     let Some(link) = link::by_name(&mut pod.netlink, name)? else { return Ok(Vec::new()) };
-    if !link.veth || link.mac != Some(end.pod_mac) {
+    if !link.veth || link.mac != Some(unwiring.mac.unwrap_or(end.pod_mac)) {
+        return Ok(Vec::new());
+    }
+    if let Some(peer) = link.peer
+        && let Some(partner) = link::by_index(&mut host.netlink, peer)?
+        && identity::parse_alias(&partner.alias).is_some_and(|other| other != *unwiring.attachment)
+        && identity::is_host_end_name(&partner.name)
+    {
         return Ok(Vec::new());
     }
     // With its partner alive under our name it would have been deleted with it.

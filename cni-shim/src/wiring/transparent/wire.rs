@@ -30,6 +30,8 @@ pub struct Wiring<'a> {
     pub uplink: &'a Uplink,
     /// MTU of both ends in bytes; 0: the uplink's.
     pub mtu: u32,
+    /// The MAC that the pod's interface is to have; `None`: the one that follows from the attachment.
+    pub mac: Option<Mac>,
 }
 
 /// Below this the kernel takes IPv6 off an interface (RFC 8200, section 5).
@@ -40,6 +42,11 @@ impl Wiring<'_> {
     #[must_use]
     pub fn effective_mtu(&self) -> u32 {
         if self.mtu == 0 { self.uplink.mtu } else { self.mtu }
+    }
+
+    /// The MAC of the pod's end.
+    pub(crate) fn pod_mac(&self, end: &HostEnd) -> Mac {
+        self.mac.unwrap_or(end.pod_mac)
     }
 
     /// The host's route to one of the addresses, through the host end.
@@ -164,7 +171,7 @@ impl Pair {
         let mtu = wiring.effective_mtu();
         let create = link::create_pair(
             &End { name: &end.name, mac: end.host_mac },
-            &End { name, mac: end.pod_mac },
+            &End { name, mac: wiring.pod_mac(end) },
             pod.fd(),
             mtu,
         );
@@ -249,7 +256,7 @@ fn finish(
     let mut requests = Vec::new();
     for address in wiring.addresses {
         requests.push(route::add(&wiring.host_route(index, *address), Existing::Refuse));
-        requests.push(neighbour::permanent(index, *address, end.pod_mac));
+        requests.push(neighbour::permanent(index, *address, wiring.pod_mac(end)));
     }
     requests.push(link::get_index(index));
     let host_link = host_side(host.netlink.batch(requests)?, wiring)?;
@@ -263,7 +270,7 @@ fn finish(
     let requests = vec![link::set_up(LOOPBACK), link::get_index(pair.pod)];
     let pod_link = succeed(pod.netlink.batch(requests)?)?;
     let host_mac = same_mac(host_link, end.host_mac)?;
-    let pod_mac = same_mac(pod_link, end.pod_mac)?;
+    let pod_mac = same_mac(pod_link, wiring.pod_mac(end))?;
     await_addresses(pod, wiring)?;
     Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu })
 }
@@ -428,7 +435,7 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
         let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENOENT])).transpose()?.flatten();
         if neighbour::permanent_mac(found).is_none() {
             missing.push(format!("the neighbour {address} was missing"));
-            repairs.push(neighbour::permanent(link.index, *address, end.pod_mac));
+            repairs.push(neighbour::permanent(link.index, *address, wiring.pod_mac(&end)));
         }
         if answers.next().is_some_and(|answer| answer.code() != 0) {
             missing.push(format!("{} did not answer for {address}", wiring.uplink.name));
