@@ -27,6 +27,7 @@ mod netlink;
 mod netns;
 mod nfnetlink;
 mod route;
+mod rule;
 pub mod survey;
 pub mod sysctl;
 #[cfg(test)]
@@ -43,6 +44,9 @@ pub use netns::{Host, Pod};
 pub use uplink::Uplink;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The kernel's main routing table.
+pub const MAIN_TABLE: u32 = route::MAIN;
 
 /// The next hop of every pod's IPv4 default route: a link-local address that
 /// nobody owns; a permanent neighbour gives it the MAC of the host end.

@@ -351,7 +351,15 @@ impl Add<'_> {
             ips: addresses()
                 .map(|a| Ip { address: IpNet::from(a), gateway: Some(gateway_for(a)), interface: Some(1) })
                 .collect(),
-            routes: addresses().map(|a| Route { dst: default(a), gw: Some(gateway_for(a)) }).collect(),
+            routes: wired
+                .tables
+                .iter()
+                .map(|&(a, table)| Route {
+                    dst: default(a),
+                    gw: Some(gateway_for(a)),
+                    table: Some(table).filter(|table| *table != wiring::MAIN_TABLE),
+                })
+                .collect(),
             dns: self.wishes.dns.clone(),
         }
     }

@@ -61,6 +61,9 @@ pub struct Route {
     /// The next hop; without one the family's gateway counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
+    /// The routing table, where it is not the main one; such a route is told from 1.1.0 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
 }
 
 /// Name service settings.
@@ -86,7 +89,7 @@ impl Dns {
 
 impl PluginResult {
     /// Of the result and all that is in it.
-    const KEYS: [&str; 17] = [
+    const KEYS: [&str; 18] = [
         "interfaces",
         "ips",
         "routes",
@@ -100,6 +103,7 @@ impl PluginResult {
         "interface",
         "dst",
         "gw",
+        "table",
         "nameservers",
         "domain",
         "search",
@@ -131,9 +135,14 @@ impl PluginResult {
             "cniVersion": version.as_str(),
             "interfaces": interfaces,
             "ips": ips,
-            "routes": self.routes,
+            "routes": self.routes_in(version).collect::<Vec<_>>(),
             "dns": self.dns,
         })
+    }
+
+    /// The routes that a version can tell of: a reader of an older one would take any for the main table's.
+    fn routes_in(&self, version: SpecVersion) -> impl Iterator<Item = &Route> {
+        self.routes.iter().filter(move |route| route.table.is_none() || version >= SpecVersion::V1_1_0)
     }
 
     /// As 0.1.0 and 0.2.0 had it: one address a family with its routes, and no interfaces.
@@ -146,7 +155,7 @@ impl PluginResult {
                 family["gateway"] = json!(gateway);
             }
             let routes: Vec<&Route> =
-                self.routes.iter().filter(|route| route.dst.addr().is_ipv4() == v4).collect();
+                self.routes_in(version).filter(|route| route.dst.addr().is_ipv4() == v4).collect();
             if !routes.is_empty() {
                 family["routes"] = json!(routes);
             }
@@ -202,6 +211,7 @@ mod tests {
             routes: vec![Route {
                 dst: "0.0.0.0/0".parse().unwrap(),
                 gw: Some("169.254.1.1".parse().unwrap()),
+                table: None,
             }],
             dns: Dns::default(),
         }
@@ -220,6 +230,10 @@ mod tests {
         assert!(new["interfaces"][0].get("mtu").is_none());
         let newest = result().to_json(SpecVersion::V1_1_0);
         assert_eq!(newest["interfaces"][1]["mtu"], 1500);
+        let mut apart = result();
+        apart.routes[0].table = Some(7);
+        assert_eq!(apart.to_json(SpecVersion::V1_1_0)["routes"][0]["table"], 7);
+        assert_eq!(apart.to_json(SpecVersion::V1_0_0)["routes"], json!([]));
         assert!(newest["ips"][0].get("version").is_none());
     }
 

@@ -7,7 +7,7 @@ use super::{
     neighbour,
     netlink::host_length,
     route::{self, Route},
-    sysctl,
+    rule, sysctl,
     transparent::{POD_SYSCTLS_V6, Wiring},
 };
 use netlink_packet_route::AddressFamily;
@@ -119,8 +119,14 @@ fn inside(
         let leads = |wanted: &dyn Fn(&Route) -> bool| {
             routes.iter().any(|route| route.dev == Some(link.index) && wanted(route))
         };
-        if !leads(&|route| route.to.prefix_len() == 0 && route.gateway == Some(gateway)) {
+        let own = rule::own_table(link.index);
+        let default = |route: &Route| route.to.prefix_len() == 0 && route.gateway == Some(gateway);
+        if !leads(&default) {
             findings.add(format!("the pod's default route via {gateway} is gone"));
+        } else if leads(&|route| default(route) && route.table == own)
+            && !rule::all(&mut pod.netlink, family)?.contains(&(*address, own))
+        {
+            findings.add(format!("the pod's rule for what it sends from {address} is gone"));
         }
         if address.is_ipv4() && !leads(&|route| route.is_host_route(GATEWAY_V4.into())) {
             findings.add(format!("the pod's route to {gateway} is gone"));

@@ -57,12 +57,11 @@ pub fn any_has_mac(host: &mut Host, mac: &str) -> Result<bool, WiringError> {
 }
 
 fn default_route(host: &mut Host) -> Result<Option<u32>, WiringError> {
-    const MAIN: u32 = 254;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let best = route::all(&mut host.netlink, family)?
             .into_iter()
             .filter(|route| {
-                route.to.prefix_len() == 0 && route.table == MAIN && route.kind == RouteType::Unicast
+                route.to.prefix_len() == 0 && route.table == route::MAIN && route.kind == RouteType::Unicast
             })
             .filter_map(|route| Some((route.metric, route.dev?)))
             .min();

@@ -217,3 +217,55 @@ fn once_the_node_is_set_up_no_other_program_is_run() {
     node.add("b", &pod).done();
     assert!(node.del("b", &pod.path()).done().is_null());
 }
+
+#[test]
+fn a_second_interface_of_one_container_comes_and_goes_by_itself() {
+    let mut node = Node::new();
+    node.conf["ipMasq"] = true.into();
+    let pod = node.pod();
+    let result = node.add("c", &pod).done();
+    let second = [("CNI_IFNAME", "net1")];
+    let other = node.run_with(&second, "ADD", "c", &pod.path(), &node.conf).done();
+    assert_ne!(first(&result), first(&other));
+    check(&node, "c", &pod, &result);
+    let mut conf = node.conf.clone();
+    conf["prevResult"] = other.clone();
+    node.run_with(&second, "CHECK", "c", &pod.path(), &conf).done();
+    // Whichever of its addresses is asked answers.
+    for address in [&result, &other].map(|result| first(result).to_owned()) {
+        node.namespace.sh(&format!("ping -c1 -W5 {address} >/dev/null"));
+    }
+    let rules = || pod.sh("ip rule; ip -6 rule").lines().count();
+    let with_both = rules();
+    node.run_with(&second, "DEL", "c", &pod.path(), &node.conf).done();
+    assert_eq!(rules(), with_both - 2, "none stays of the second");
+    check(&node, "c", &pod, &result);
+    node.del("c", &pod.path()).done();
+    assert_eq!(node.host_ends(), 0);
+}
+
+#[test]
+fn an_interface_beside_another_networks_does_not_take_the_default_route() {
+    let mut node = Node::new();
+    node.conf["cniVersion"] = "1.1.0".into();
+    let pod = node.pod();
+    pod.sh(
+        "ip link set lo up; ip link add eth0 type bridge; ip addr add 192.0.2.7/24 dev eth0; ip link set eth0 up
+         ip route add default via 192.0.2.1",
+    );
+    let net1 = [("CNI_IFNAME", "net1")];
+    let before = pod.sh("ip rule; ip -6 rule; ip route show default");
+    let result = node.run_with(&net1, "ADD", "c", &pod.path(), &node.conf).done();
+    assert!(result["routes"][0]["table"].is_number(), "{result}");
+    assert!(result["routes"][1].get("table").is_none(), "of IPv6 there was none: {result}");
+    assert_eq!(pod.sh("ip route show default | head -1"), "default via 192.0.2.1 dev eth0 \n");
+    node.namespace.sh("ping -c1 -W5 10.240.1.0 >/dev/null; ping -6 -c1 -W5 fd00:10::100 >/dev/null");
+    let mut conf = node.conf.clone();
+    conf["prevResult"] = result;
+    node.run_with(&net1, "CHECK", "c", &pod.path(), &conf).done();
+    pod.sh("ip rule del from 10.240.1.0");
+    let error = node.run_with(&net1, "CHECK", "c", &pod.path(), &conf).failed(104);
+    assert!(error["details"].as_str().unwrap().contains("rule for what it sends from 10.240.1.0"), "{error}");
+    node.run_with(&net1, "DEL", "c", &pod.path(), &conf).done();
+    assert_eq!(pod.sh("ip rule; ip -6 rule; ip route show default"), before);
+}
