@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     cni::{CniError, NetConf, ValidAttachments},
+    fault::{self, Point},
     journal::{AttachmentLock, Entry, Standing},
     log,
     service::{Patience, Service},
@@ -41,6 +42,7 @@ pub fn gc(conf: &NetConf) -> Result<(), CniError> {
         let mut locked = context.journal.lock()?;
         (locked.draw()?, locked.picture()?)
     };
+    fault::at(Point::GcAfterBegin);
     let (entries, unread) = picture.as_far_as_known();
     if let Some(error) = unread {
         is_whole = false;
