@@ -1,4 +1,4 @@
-//! The stories of an attachment: ADD, DEL, CHECK, and the sync that tells the
+//! The stories of an attachment: ADD, DEL, CHECK, GC, and the sync that tells the
 //! service of all of them at once.
 //!
 //! Layers look down only: a story uses the journal, the service and the wiring,
@@ -8,12 +8,16 @@ mod add;
 mod check;
 mod del;
 mod failure;
+mod gc;
 mod node;
+mod status;
 mod sync;
 
 pub use add::{Added, add};
 pub use check::check;
 pub use del::del;
 pub(crate) use failure::retriable;
+pub use gc::gc;
 pub use node::NodeContext;
+pub use status::status;
 pub use sync::{Outcome, Summary, sync};

@@ -10,10 +10,14 @@ pub(crate) mod result;
 pub(crate) mod version;
 
 mod go_json;
+mod valid;
+mod wishes;
 
 pub use args::CniArgs;
 pub use env::{Invocation, Verb};
 pub use error::{CniError, Code};
 pub use netconf::{NetConf, WhenUnreachable};
 pub use result::{Dns, Interface, Ip, PluginResult, Route};
+pub use valid::ValidAttachments;
 pub use version::SpecVersion;
+pub use wishes::{WishedIps, Wishes};

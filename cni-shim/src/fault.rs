@@ -1,6 +1,7 @@
 //! Points at which a test stops ADD, DEL or a sync (feature `fault-points`; nothing in a release).
 //!
 //! `CNI_SHIM_FAULT=NAME` ends the process there as SIGKILL would;
+//! `CNI_SHIM_FAULT=NAME!` is a defect that is found there (a panic), and
 //! `CNI_SHIM_FAULT=NAME:PATH` makes `PATH.reached` there and waits as long as `PATH` exists.
 
 /// The points, in the order in which each verb passes them.
@@ -28,6 +29,9 @@ pub enum Point {
     DelAfterReleased,
     /// DEL: the service has answered, the entry does not know yet.
     DelAfterDelete,
+    /// GC: what there is in the journal is known, nothing is taken away. Each attachment that is then
+    /// passes the points of a DEL.
+    GcAfterBegin,
     /// Sync: the journal is listed, nothing is sent.
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
@@ -51,6 +55,7 @@ impl Point {
             Self::DelAfterUnwire => "del-after-unwire",
             Self::DelAfterReleased => "del-after-released",
             Self::DelAfterDelete => "del-after-delete",
+            Self::GcAfterBegin => "gc-after-begin",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
             Self::RebuildBeforeHeader => "rebuild-before-header",
@@ -63,6 +68,7 @@ impl Point {
 pub fn at(point: Point) {
     use nix::sys::signal::{Signal, raise};
     let Ok(asked) = std::env::var("CNI_SHIM_FAULT") else { return };
+    assert!(asked.strip_suffix('!') != Some(point.name()), "asked for at {}", point.name());
     match asked.split_once(':') {
         None if asked == point.name() => {
             // Nothing gets to clean up, as when the runtime's patience ends.

@@ -1,9 +1,10 @@
 //! The CNI plugin and node agent.
 //!
 //! * [`plugin`] and [`by_hand`]: what `main` calls.
-//! * [`attach`]: the stories of ADD, DEL, CHECK and of a sync.
+//! * [`attach`]: the stories of each verb and of a sync.
 //! * [`cni`]: the specification's words, pure.
 //! * [`journal`]: the node's own record of its attachments.
+//! * [`mac`]: what interfaces are told by.
 //! * [`service`]: calls to the service, and what counts as an answer.
 //! * [`wiring`]: netlink, one file a mode.
 
@@ -13,6 +14,7 @@ pub mod cni;
 pub mod fault;
 pub mod journal;
 pub mod log;
+pub mod mac;
 pub mod plugin;
 pub mod service;
 pub mod wiring;

@@ -50,22 +50,32 @@ fn verb(command: &str) -> Result<(), CniError> {
         print(&SpecVersion::report());
         return Ok(());
     }
-    let invocation = Invocation::read(verb, |name| std::env::var(name).ok())?;
+    // GC and STATUS are about a network, the others about one of its attachments.
+    let invocation = match verb {
+        Verb::Gc | Verb::Status => None,
+        _ => Some(Invocation::read(verb, |name| std::env::var(name).ok())?),
+    };
     let conf = NetConf::parse(&standard_input()?)?;
     let _ = VERSION.set(conf.version);
-    let about = format!("{command} {}/{}/{}", conf.network, invocation.container_id, invocation.if_name);
+    conf.version.check_speaks(verb)?;
+    let about = match &invocation {
+        Some(invocation) => format!("{command} {}", invocation.attachment(&conf.network)),
+        None => format!("{command} {}", conf.network),
+    };
     log::open(conf.log_file.as_deref(), conf.log_level, &about);
-    match verb {
-        Verb::Add => {
+    match (verb, invocation) {
+        (Verb::Add, Some(invocation)) => {
             let added = attach::add(&invocation, &conf)?;
             print(&added.result.to_json(conf.version));
             // The runtime waits for this process to end, so another one tells the segment.
             added.announce();
             Ok(())
         }
-        Verb::Del => attach::del(&invocation, &conf),
-        Verb::Check => attach::check(&invocation, &conf),
-        Verb::Version => Ok(()),
+        (Verb::Del, Some(invocation)) => attach::del(&invocation, &conf),
+        (Verb::Check, Some(invocation)) => attach::check(&invocation, &conf),
+        (Verb::Gc, _) => attach::gc(&conf),
+        (Verb::Status, _) => attach::status(&conf),
+        _ => Ok(()),
     }
 }
 

@@ -22,12 +22,12 @@ pub mod firewall;
 pub mod host;
 pub mod identity;
 mod link;
-mod mac;
 mod neighbour;
 mod netlink;
 mod netns;
 mod nfnetlink;
 mod route;
+mod rule;
 pub mod survey;
 pub mod sysctl;
 #[cfg(test)]
@@ -37,13 +37,16 @@ mod tests;
 pub mod transparent;
 pub mod uplink;
 
+pub use crate::mac::{InvalidMac, Mac};
 pub use error::WiringError;
 pub use identity::HostEnd;
-pub use mac::{InvalidMac, Mac};
 pub use netns::{Host, Pod};
 pub use uplink::Uplink;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The kernel's main routing table.
+pub const MAIN_TABLE: u32 = route::MAIN;
 
 /// The next hop of every pod's IPv4 default route: a link-local address that
 /// nobody owns; a permanent neighbour gives it the MAC of the host end.

@@ -1,14 +1,17 @@
 //! ADD: intent first, then the service and the kernel at the same time.
 
+mod picking;
+
+use self::picking::Picked;
 use super::{
     NodeContext, failure,
     node::{Ground, prefixes},
     sync::{self, catch_up},
 };
 use crate::{
-    cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable},
+    cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable, Wishes},
     fault::{self, Point},
-    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Readiness, Standing, Uptime, pick},
+    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Uptime},
     log,
     service::{Heard, Patience, Service},
     wiring::{
@@ -21,12 +24,7 @@ use ipam_api::{
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
-use std::{
-    fs::File,
-    net::IpAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs::File, net::IpAddr, path::Path, time::Instant};
 
 /// How many addresses an ADD tries before it leaves the next try to the runtime.
 const TRIES: usize = 4;
@@ -56,7 +54,8 @@ impl Added {
 /// # Errors
 /// In the specification's codes and our own.
 pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
-    refuse_wishes(invocation, conf)?;
+    refuse_predecessor(conf)?;
+    let wishes = Wishes::read(invocation, conf)?;
     conf.node.check_access()?;
     let netns = invocation.netns.as_deref().ok_or_else(|| {
         CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
@@ -64,11 +63,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     // Before any thread, and before anything else: a wrong namespace harms nothing.
     let mut pod = Pod::open(netns)?;
     let mut host = Host::open()?;
-    let attachment = Attachment {
-        network: conf.network.clone(),
-        container_id: invocation.container_id.clone(),
-        if_name: invocation.if_name.clone(),
-    };
+    let attachment = invocation.attachment(&conf.network);
     if !HostEnd::is_told_by_alias(&attachment) {
         return Err(CniError::new(
             Code::Environment,
@@ -102,6 +97,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     let mut add = Add {
         invocation,
         conf,
+        wishes,
         netns,
         attachment,
         context,
@@ -116,25 +112,20 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     for _ in 0..TRIES {
         match add.attempt()? {
             Attempt::Added(added) => return Ok(*added),
-            Attempt::Conflict(why) => last = Some(why),
+            Attempt::Conflict(why) => {
+                if let Some(ips) = &add.wishes.ips {
+                    return Err(picking::not_free(ips, &why));
+                }
+                last = Some(why);
+            }
         }
     }
     Err(CniError::new(Code::TryAgain, format!("{TRIES} addresses of the block turned out to be in use"))
         .details(last.unwrap_or_default()))
 }
 
-/// What a runtime may ask for that the node's block cannot give.
-fn refuse_wishes(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
-    let fixed = |key: &str, value: &str| {
-        CniError::new(Code::UnsupportedField, format!("CNI_ARGS {key}={value} is not supported"))
-            .details("addresses come from the node's block; leave it out")
-    };
-    if let Some(ip) = &invocation.args.ip {
-        return Err(fixed("IP", ip));
-    }
-    if let Some(mac) = &invocation.args.mac {
-        return Err(fixed("MAC", mac));
-    }
+/// Refuses to come after another plugin: the pod's interface is ours to make.
+fn refuse_predecessor(conf: &NetConf) -> Result<(), CniError> {
     match &conf.prev_result {
         Some(serde_json::Value::Object(before)) if !before.is_empty() => {
             Err(CniError::new(Code::InvalidConfig, "prevResult is there, but cni-shim makes the interface")
@@ -171,6 +162,7 @@ fn refuse_live(live: &[Entry]) -> Result<(), CniError> {
 struct Add<'a> {
     invocation: &'a Invocation,
     conf: &'a NetConf,
+    wishes: Wishes,
     netns: &'a Path,
     attachment: Attachment,
     context: NodeContext<'a>,
@@ -188,15 +180,6 @@ enum Attempt {
     Added(Box<Added>),
     /// The address is in use; another may do.
     Conflict(String),
-}
-
-/// An address picked, and what else was seen under the lock.
-struct Picked {
-    claim: ClaimFile,
-    entry: Entry,
-    /// Whether there is something that nobody is about to say: the service has not heard of entries,
-    /// or was not asked what rests.
-    behind: bool,
 }
 
 impl Add<'_> {
@@ -243,62 +226,6 @@ impl Add<'_> {
         }
     }
 
-    /// Picks an address and makes its entry, under the node's lock.
-    fn pick(&self) -> Result<Picked, CniError> {
-        let mut locked = self.context.journal.lock()?;
-        // Again, now that nobody changes it: the claim may have been deleted, the journal lost.
-        let Readiness::Ready(claim) = locked.ready(&self.conf.node.name, &self.context.boot_id)? else {
-            return Err(CniError::new(
-                Code::TryAgain,
-                "this node's journal changed at this moment; try again",
-            ));
-        };
-        if claim.standing != Standing::Active {
-            return Err(CniError::new(Code::StaleClaim, "this node's claim has just ended; no new pods"));
-        }
-        // One file out of order costs its addresses and no pod its start.
-        let picture = locked.picture()?;
-        refuse_live(&picture.live(&self.attachment))?;
-        for file in &picture.unsound {
-            log::warn(format_args!("{} is not given to pods: {}", file.named, file.error));
-        }
-        let (line, now) = (claim.line()?, Uptime::now());
-        let block = claim.block(line)?;
-        let in_use = self.taken.iter().copied().chain(picture.refused());
-        let past = pick::past(&claim, line, &picture.entries, in_use, now);
-        let Some(picked) = pick::pick(&block, &past, now) else {
-            let size: u64 = block.iter().map(|extent| extent.size()).sum();
-            let live = picture.entries.iter().filter(|entry| entry.is_live()).count();
-            return Err(CniError::new(
-                Code::Exhausted,
-                format!("all {size} addresses of this node's block are in use"),
-            )
-            .details(format!(
-                "{live} are held by pods; stop some, or give the pool a higher maxPods or headroom"
-            )));
-        };
-        let wished = Duration::from_secs(claim.node.rest_seconds.get());
-        if let Some(rested) = picked.rested.filter(|rested| *rested < wished) {
-            log::info(format_args!(
-                "{:?} is used again after {} s instead of {} s: the block is nearly full",
-                line.address_at(picked.offset),
-                rested.as_secs(),
-                wished.as_secs()
-            ));
-        }
-        let host_end = HostEnd::of(&self.attachment).name;
-        let seq = locked.draw()?;
-        let mut entry = Entry::intent(&self.attachment, line.addresses_at(picked.offset), host_end, seq, now)
-            .ok_or_else(|| CniError::new(Code::Internal, "an offset of the block has no address"))?;
-        entry.pod.clone_from(&self.invocation.args.pod);
-        entry.netns = Some(self.netns.to_owned());
-        entry.uplink = Some(self.ground.uplink.name.clone());
-        locked.create(&entry)?;
-        let behind = claim.forgotten.is_some()
-            || picture.entries.iter().any(|entry| self.context.is_overdue(entry, now));
-        Ok(Picked { claim: *claim, entry, behind })
-    }
-
     /// Wires the pod here while a thread of its own tells the service.
     fn wire_and_tell(&mut self, picked: &Picked) -> (Result<Wired, WiringError>, Heard<Allocation>) {
         let entry = &picked.entry;
@@ -311,6 +238,7 @@ impl Add<'_> {
             node_addresses: &picked.claim.node.addresses,
             uplink: &self.ground.uplink,
             mtu: self.conf.mtu.unwrap_or(0),
+            mac: entry.mac,
         };
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
@@ -411,18 +339,28 @@ impl Add<'_> {
                     name: wired.host_name.clone(),
                     mac: wired.host_mac.to_string(),
                     sandbox: String::new(),
+                    mtu: Some(wired.mtu),
                 },
                 Interface {
                     name: self.attachment.if_name.to_string(),
                     mac: wired.pod_mac.to_string(),
                     sandbox: self.netns.to_string_lossy().into_owned(),
+                    mtu: Some(wired.mtu),
                 },
             ],
             ips: addresses()
                 .map(|a| Ip { address: IpNet::from(a), gateway: Some(gateway_for(a)), interface: Some(1) })
                 .collect(),
-            routes: addresses().map(|a| Route { dst: default(a), gw: Some(gateway_for(a)) }).collect(),
-            dns: self.conf.dns.clone(),
+            routes: wired
+                .tables
+                .iter()
+                .map(|&(a, table)| Route {
+                    dst: default(a),
+                    gw: Some(gateway_for(a)),
+                    table: Some(table).filter(|table| *table != wiring::MAIN_TABLE),
+                })
+                .collect(),
+            dns: self.wishes.dns.clone(),
         }
     }
 
@@ -470,6 +408,7 @@ impl Add<'_> {
                 attachment: &self.attachment,
                 addresses: &entry.addresses,
                 uplink: Some(&self.ground.uplink.name),
+                mac: entry.mac,
             };
             if let Err(error) = transparent::unwire(self.host, Some(self.pod), &unwiring) {
                 // The address is not free as long as the interface is there: DEL goes on with it.

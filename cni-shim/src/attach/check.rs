@@ -2,11 +2,12 @@
 
 use super::node::Ground;
 use crate::{
-    cni::{CniError, Code, Invocation, NetConf, PluginResult, SpecVersion},
+    cni::{CniError, Code, Interface, Invocation, NetConf, PluginResult},
     journal::{Entry, Journal},
+    mac::Mac,
     wiring::{self, Host, Pod, transparent::Wiring},
 };
-use ipam_api::{names::Attachment, wire::EntryState};
+use ipam_api::wire::EntryState;
 use std::path::Path;
 
 /// Whether an attachment is as ADD made it; changes nothing.
@@ -14,12 +15,6 @@ use std::path::Path;
 /// # Errors
 /// Says what is not.
 pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
-    if conf.version < SpecVersion::V0_4_0 {
-        return Err(CniError::new(
-            Code::IncompatibleVersion,
-            format!("CHECK needs cniVersion 0.4.0, the configuration says {}", conf.version),
-        ));
-    }
     let netns = invocation.netns.as_deref().ok_or_else(|| {
         CniError::new(Code::Environment, "required environment variables [CNI_NETNS] are missing or empty")
     })?;
@@ -28,11 +23,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     })?;
     let before = PluginResult::from_json(before)?;
     let mut pod = Pod::open(netns)?;
-    let attachment = Attachment {
-        network: conf.network.clone(),
-        container_id: invocation.container_id.clone(),
-        if_name: invocation.if_name.clone(),
-    };
+    let attachment = invocation.attachment(&conf.network);
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
     let Some(claim) = journal.claim()? else {
         return Err(CniError::new(Code::Journal, "this node has no claim, so no attachment of ours")
@@ -60,6 +51,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         node_addresses: &claim.node.addresses,
         uplink: &ground.uplink,
         mtu: conf.mtu.unwrap_or(0),
+        mac: mac_of(&before, &entry),
     };
     let found = wiring::check::check(&mut host, &mut pod, &wiring, &preparation)?;
     findings.extend(found.iter().map(ToString::to_string));
@@ -68,6 +60,13 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     }
     Err(CniError::new(Code::Datapath, format!("{attachment} is not as it was made"))
         .details(findings.join("; ")))
+}
+
+/// The MAC that the last plugin of the chain left the pod's interface with.
+fn mac_of(before: &PluginResult, entry: &Entry) -> Option<Mac> {
+    let ours =
+        |interface: &&Interface| interface.name == entry.if_name.as_str() && !interface.sandbox.is_empty();
+    before.interfaces.iter().find(ours).and_then(|interface| interface.mac.parse().ok()).or(entry.mac)
 }
 
 /// What of the result that ADD printed is not what the journal says. Later
@@ -99,7 +98,7 @@ fn compare(before: &PluginResult, entry: &Entry, netns: &Path) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::{
-        cni::{Interface, Ip},
+        cni::Ip,
         journal::{Uptime, entry::tests::intent},
     };
 
@@ -111,6 +110,7 @@ mod tests {
             name: name.to_owned(),
             mac: String::new(),
             sandbox: sandbox.to_owned(),
+            mtu: None,
         };
         let ip = |text: &str| Ip { address: text.parse().unwrap(), gateway: None, interface: Some(1) };
         let mut result = PluginResult {

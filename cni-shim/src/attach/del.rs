@@ -24,11 +24,7 @@ use std::{net::IpAddr, time::Instant};
 /// Where something is left to do and another try may do it; never for the
 /// service's sake.
 pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
-    let attachment = Attachment {
-        network: conf.network.clone(),
-        container_id: invocation.container_id.clone(),
-        if_name: invocation.if_name.clone(),
-    };
+    let attachment = invocation.attachment(&conf.network);
     // The host's own namespace, another one by now, or none: what is ours is found without it.
     let mut pod = invocation.netns.as_deref().and_then(|path| {
         Pod::open(path).map_err(|error| log::debug(format_args!("CNI_NETNS is left alone: {error}"))).ok()
@@ -45,33 +41,9 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     let (mut entries, unread) = context.journal.picture()?.as_far_as_known();
     entries.retain(|entry| entry.is_live() && entry.is_of(&attachment));
     trouble = trouble.or(unread.map(CniError::from));
-    for entry in &entries {
-        let change = |entry: &mut Entry| entry.releasing(Uptime::now());
-        let changed =
-            context.journal.lock().and_then(|mut locked| locked.change(entry.address, &attachment, change));
-        trouble = trouble.or(changed.err().map(CniError::from));
-    }
-    fault::at(Point::DelAfterReleasing);
-
-    let addresses: Vec<IpAddr> = entries.iter().flat_map(|entry| entry.addresses.clone()).collect();
-    // Where it was wired, not where the configuration would wire it now.
-    let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(conf.uplink.as_deref());
-    let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink };
-    let removed = transparent::unwire(&mut host, pod.as_mut(), &unwiring)?;
-    for removed in &removed {
-        log::debug(format_args!("{attachment}: {removed} is gone"));
-    }
-    fault::at(Point::DelAfterUnwire);
-
-    for entry in &entries {
-        let mut locked = context.journal.lock()?;
-        let seq = locked.draw()?;
-        locked.change(entry.address, &attachment, |entry| entry.released(seq, Uptime::now()))?;
-        log::info(format_args!("{attachment} gave {} back", entry.address));
-    }
-    fault::at(Point::DelAfterReleased);
-
-    if let Some(error) = trouble {
+    let taken = take_away(&context, &mut host, pod.as_mut(), &attachment, &entries, conf.uplink.as_deref())?;
+    let removed = taken.removed;
+    if let Some(error) = trouble.or(taken.trouble) {
         // An address that was held by what is gone now may stand in what cannot be read, and in
         // directories that only the next try may know.
         let elsewhere = error.code == Code::InvalidConfig;
@@ -87,9 +59,57 @@ pub fn del(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     Ok(())
 }
 
+/// What became of an attachment that was taken away.
+pub(super) struct Taken {
+    /// What of its wiring was removed, in words.
+    pub(super) removed: Vec<String>,
+    /// What could not be written down before it was removed.
+    pub(super) trouble: Option<CniError>,
+}
+
+/// Takes an attachment away whose lock the caller has: its wiring, then what its live entries hold. `uplink`
+/// is where an entry that does not know was wired.
+pub(super) fn take_away(
+    context: &NodeContext<'_>,
+    host: &mut Host,
+    pod: Option<&mut Pod>,
+    attachment: &Attachment,
+    entries: &[Entry],
+    uplink: Option<&str>,
+) -> Result<Taken, CniError> {
+    let mut trouble = None;
+    for entry in entries {
+        let change = |entry: &mut Entry| entry.releasing(Uptime::now());
+        let changed =
+            context.journal.lock().and_then(|mut locked| locked.change(entry.address, attachment, change));
+        trouble = trouble.or(changed.err().map(CniError::from));
+    }
+    fault::at(Point::DelAfterReleasing);
+
+    let addresses: Vec<IpAddr> = entries.iter().flat_map(|entry| entry.addresses.clone()).collect();
+    // Where it was wired, not where the configuration would wire it now.
+    let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
+    let mac = entries.iter().find_map(|entry| entry.mac);
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
+    let removed = transparent::unwire(host, pod, &unwiring)?;
+    for removed in &removed {
+        log::debug(format_args!("{attachment}: {removed} is gone"));
+    }
+    fault::at(Point::DelAfterUnwire);
+
+    for entry in entries {
+        let mut locked = context.journal.lock()?;
+        let seq = locked.draw()?;
+        locked.change(entry.address, attachment, |entry| entry.released(seq, Uptime::now()))?;
+        log::info(format_args!("{attachment} gave {} back", entry.address));
+    }
+    fault::at(Point::DelAfterReleased);
+    Ok(Taken { removed, trouble })
+}
+
 /// The node as ADD knew it: what is here belongs to the claim's node and lies where the claim and the
 /// header say, whatever the host is called and the configuration says by now.
-fn as_it_was_added(conf: &NodeConf) -> NodeConf {
+pub(super) fn as_it_was_added(conf: &NodeConf) -> NodeConf {
     let mut node = conf.clone();
     // Each of the two may lead to the other.
     for _ in 0..2 {
@@ -106,7 +126,7 @@ fn as_it_was_added(conf: &NodeConf) -> NodeConf {
 }
 
 /// The claim, for telling the service; a DEL goes on without one.
-fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
+pub(super) fn claim(context: &NodeContext<'_>) -> Result<Option<ClaimFile>, CniError> {
     loop {
         match context.readiness()? {
             Readiness::Ready(claim) => return Ok(Some(*claim)),

@@ -262,7 +262,12 @@ impl<'a> NodeContext<'a> {
         let found: Vec<Found> = seen
             .ends
             .into_iter()
-            .map(|end| Found { attachment: end.attachment, host_end: end.name, addresses: end.addresses })
+            .map(|end| Found {
+                attachment: end.attachment,
+                host_end: end.name,
+                addresses: end.addresses,
+                mac: end.mac,
+            })
             .collect();
         let mut locked = self.journal.lock()?;
         // Another process may have done it while this one looked at the host.

@@ -1,6 +1,6 @@
-use super::{CniArgs, CniError, Code};
-use ipam_api::names::{ContainerId, IfName};
-use std::path::PathBuf;
+use super::{CniArgs, CniError, Code, SpecVersion};
+use ipam_api::names::{Attachment, ContainerId, IfName, NetworkName};
+use std::{fmt, path::PathBuf};
 
 /// What the runtime asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +11,10 @@ pub enum Verb {
     Del,
     /// Tell whether an attachment is as it was made.
     Check,
+    /// Take away what the runtime no longer knows of a network.
+    Gc,
+    /// Tell whether ADD can work.
+    Status,
     /// Tell the versions spoken.
     Version,
 }
@@ -19,22 +23,43 @@ impl Verb {
     /// The verb of `CNI_COMMAND`.
     ///
     /// # Errors
-    /// Code 1 for verbs of newer versions than are spoken, code 4 for anything else.
+    /// Code 4 for anything else.
     pub fn of(text: &str) -> Result<Self, CniError> {
         match text {
             "ADD" => Ok(Self::Add),
             "DEL" => Ok(Self::Del),
             "CHECK" => Ok(Self::Check),
             "VERSION" => Ok(Self::Version),
-            "GC" | "STATUS" => Err(CniError::new(
-                Code::IncompatibleVersion,
-                format!("CNI_COMMAND {text} needs cniVersion 1.1.0, which this plugin does not speak"),
-            )),
+            "GC" => Ok(Self::Gc),
+            "STATUS" => Ok(Self::Status),
             _ => Err(CniError::new(
                 Code::Environment,
-                format!("CNI_COMMAND {text:?} is not known: give ADD, DEL, CHECK or VERSION"),
+                format!("CNI_COMMAND {text:?} is not known: give ADD, DEL, CHECK, GC, STATUS or VERSION"),
             )),
         }
+    }
+
+    /// The version that brought it.
+    #[must_use]
+    pub fn since(self) -> SpecVersion {
+        match self {
+            Self::Add | Self::Del | Self::Version => SpecVersion::V0_1_0,
+            Self::Check => SpecVersion::V0_4_0,
+            Self::Gc | Self::Status => SpecVersion::V1_1_0,
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+            Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Status => "STATUS",
+            Self::Version => "VERSION",
+        })
     }
 }
 
@@ -52,6 +77,16 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// The attachment that the verb is about.
+    #[must_use]
+    pub fn attachment(&self, network: &NetworkName) -> Attachment {
+        Attachment {
+            network: network.clone(),
+            container_id: self.container_id.clone(),
+            if_name: self.if_name.clone(),
+        }
+    }
+
     /// Reads the variables that the verb needs. A variable set to nothing counts as unset.
     ///
     /// # Errors
@@ -130,10 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn verbs_of_later_versions_are_version_errors() {
-        assert_eq!(Verb::of("GC").unwrap_err().code, Code::IncompatibleVersion);
-        assert_eq!(Verb::of("STATUS").unwrap_err().code, Code::IncompatibleVersion);
-        assert_eq!(Verb::of("add").unwrap_err().code, Code::Environment);
-        assert_eq!(Verb::of("CHECK"), Ok(Verb::Check));
+    fn verbs_are_known_by_their_exact_names() {
+        for verb in [Verb::Add, Verb::Del, Verb::Check, Verb::Gc, Verb::Status, Verb::Version] {
+            assert_eq!(Verb::of(&verb.to_string()), Ok(verb));
+            let other = verb.to_string().to_lowercase();
+            assert_eq!(Verb::of(&other).unwrap_err().code, Code::Environment);
+        }
     }
 }

@@ -21,6 +21,10 @@ pub enum Code {
     InvalidNetns,
     /// 11: trying again later helps.
     TryAgain,
+    /// 50: ADD cannot work.
+    NotReady,
+    /// 51: ADD cannot work, and pods that run may be limited.
+    Limited,
     /// 100: the service refused.
     Refused,
     /// 101: the service no longer knows this node's claim, or ends it.
@@ -48,6 +52,8 @@ impl Code {
             Self::InvalidConfig => 7,
             Self::InvalidNetns => 8,
             Self::TryAgain => 11,
+            Self::NotReady => 50,
+            Self::Limited => 51,
             Self::Refused => 100,
             Self::StaleClaim => 101,
             Self::Exhausted => 102,

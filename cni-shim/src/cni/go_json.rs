@@ -25,6 +25,20 @@ pub(super) fn known_case(object: Map<String, Value>, known: &[&str]) -> Map<Stri
     renamed
 }
 
+/// [`known_case`] for a value and all that is in it.
+pub(super) fn known_case_within(value: Value, known: &[&str]) -> Value {
+    match value {
+        Value::Object(object) => {
+            let renamed = known_case(object, known).into_iter();
+            Value::Object(renamed.map(|(key, value)| (key, known_case_within(value, known))).collect())
+        }
+        Value::Array(values) => {
+            Value::Array(values.into_iter().map(|value| known_case_within(value, known)).collect())
+        }
+        other => other,
+    }
+}
+
 /// `null` is the default: Go writes a nil list, map or pointer so.
 pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

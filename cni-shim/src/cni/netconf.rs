@@ -1,5 +1,5 @@
 use super::{
-    CniError, Code, Dns, SpecVersion,
+    CniError, Code, Dns, SpecVersion, ValidAttachments,
     go_json::{known_case, null_is_default},
 };
 use ipam_api::{
@@ -80,6 +80,12 @@ pub struct NetConf {
     /// The result of the plugins before, for ADD, or of ADD, for CHECK and DEL. Not
     /// read yet: DEL must not fail over it.
     pub prev_result: Option<Value>,
+    /// What the runtime passes on by capability. Not read yet: only ADD needs it.
+    pub runtime_config: Option<Value>,
+    /// What the configuration asks for by the conventions (`args.cni`). Likewise.
+    pub args_cni: Option<Value>,
+    /// The lists of attachments that GC gets, as far as they are there. Likewise.
+    pub attachment_lists: Vec<(&'static str, Value)>,
     /// Where messages go; standard error without one.
     pub log_file: Option<PathBuf>,
     /// Least severe message that is written.
@@ -164,8 +170,6 @@ enum OneOrMany {
 #[serde(rename_all = "camelCase")]
 struct Raw {
     #[serde(default, deserialize_with = "null_is_default")]
-    cni_version: String,
-    #[serde(default, deserialize_with = "null_is_default")]
     name: String,
     server: Option<OneOrMany>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -206,10 +210,12 @@ struct Raw {
     #[serde(default, deserialize_with = "null_is_default")]
     dns: Dns,
     prev_result: Option<Value>,
+    runtime_config: Option<Value>,
+    args: Option<Value>,
 }
 
 impl Raw {
-    const KEYS: [&str; 24] = [
+    const KEYS: [&str; 28] = [
         "cniVersion",
         "name",
         "server",
@@ -233,6 +239,10 @@ impl Raw {
         "logLevel",
         "dns",
         "prevResult",
+        "runtimeConfig",
+        "args",
+        ValidAttachments::KEYS[0],
+        ValidAttachments::KEYS[1],
         "type",
     ];
 }
@@ -320,13 +330,14 @@ impl NetConf {
         {
             object.remove("mode");
         }
+        let lists = ValidAttachments::KEYS.into_iter();
+        let lists = lists.filter_map(|key| Some((key, object.remove(key)?))).collect();
         let raw: Raw = serde_path_to_error::deserialize(Value::Object(object))
             .map_err(|error| invalid(&error.path().to_string(), error.inner()))?;
-        Self::check(raw, version)
+        Ok(Self { attachment_lists: lists, ..Self::check(raw, version)? })
     }
 
     fn check(raw: Raw, version: SpecVersion) -> Result<Self, CniError> {
-        debug_assert_eq!(raw.cni_version, version.as_str());
         let network = raw.name.parse().map_err(|why| invalid("name", &why))?;
         if raw.mode != Mode::Transparent {
             return Err(CniError::new(
@@ -391,6 +402,12 @@ impl NetConf {
             when_unreachable: raw.when_unreachable,
             dns: raw.dns,
             prev_result: raw.prev_result,
+            runtime_config: raw.runtime_config,
+            args_cni: raw.args.and_then(|args| match args {
+                Value::Object(args) => known_case(args, &["cni"]).remove("cni"),
+                _ => None,
+            }),
+            attachment_lists: Vec::new(),
             log_file: file("logFile", raw.log_file)?,
             log_level: raw.log_level,
         })
@@ -461,10 +478,20 @@ mod tests {
     }
 
     #[test]
+    fn no_version_is_the_oldest() {
+        let mut conf = least();
+        for empty in [json!(""), Value::Null] {
+            conf["cniVersion"] = empty;
+            assert_eq!(parse(&conf).unwrap().version, SpecVersion::V0_1_0);
+        }
+        conf.as_object_mut().unwrap().remove("cniVersion");
+        assert_eq!(parse(&conf).unwrap().version, SpecVersion::V0_1_0);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (key, value, code) in [
-            ("cniVersion", json!("1.1.0"), Code::IncompatibleVersion),
-            ("cniVersion", json!(""), Code::IncompatibleVersion),
+            ("cniVersion", json!("1.2.0"), Code::IncompatibleVersion),
             ("cniVersion", json!(1), Code::InvalidConfig),
             ("name", json!("-"), Code::InvalidConfig),
             ("name", Value::Null, Code::InvalidConfig),

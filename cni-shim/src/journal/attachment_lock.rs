@@ -1,7 +1,7 @@
 use super::{JournalError, files};
 use ipam_api::names::{ContainerId, NetworkName};
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -24,26 +24,62 @@ impl AttachmentLock {
         network: &NetworkName,
         container: &ContainerId,
     ) -> Result<Self, JournalError> {
+        loop {
+            let (file, path) = Self::open(state_dir, network, container)?;
+            file.lock().map_err(JournalError::io(&path))?;
+            if let Some(lock) = Self::found(file, path)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn try_take(
+        state_dir: &Path,
+        network: &NetworkName,
+        container: &ContainerId,
+    ) -> Result<Option<Self>, JournalError> {
+        loop {
+            let (file, path) = Self::open(state_dir, network, container)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(JournalError::io(&path)(error)),
+            }
+            if let Some(lock) = Self::found(file, path)? {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    fn open(
+        state_dir: &Path,
+        network: &NetworkName,
+        container: &ContainerId,
+    ) -> Result<(File, PathBuf), JournalError> {
         let directory = state_dir.join("attachments.lock.d").join(network.as_str());
         let path = directory.join(container.as_str());
         loop {
             files::make_directory(&directory)?;
-            let file = match files::open_lock(&path) {
-                Ok(file) => file,
+            match files::open_lock(&path) {
+                Ok(file) => return Ok((file, path)),
                 // The last DEL of the network took the directory away in between.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(JournalError::io(&path)(error)),
-            };
-            file.lock().map_err(JournalError::io(&path))?;
-            // Whoever held it may have removed the file: then the lock is on nothing that others can find.
-            let ours = file.metadata().map_err(JournalError::io(&path))?;
-            match fs::metadata(&path) {
-                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    return Ok(Self { file, path });
-                }
-                _ => {}
             }
         }
+    }
+
+    /// The lock on a file that was just locked. Whoever held it may have removed the file: then it is on
+    /// nothing that others can find, and none.
+    fn found(file: File, path: PathBuf) -> Result<Option<Self>, JournalError> {
+        let ours = file.metadata().map_err(JournalError::io(&path))?;
+        let is_there =
+            fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        Ok(is_there.then_some(Self { file, path }))
     }
 
     /// Gives it back and removes its file: for a container of which nothing is left.
@@ -58,6 +94,16 @@ impl AttachmentLock {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_lock_that_somebody_has_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let (network, container) = ("n".parse().unwrap(), "c".parse().unwrap());
+        let lock = AttachmentLock::take(directory.path(), &network, &container).unwrap();
+        assert!(AttachmentLock::try_take(directory.path(), &network, &container).unwrap().is_none());
+        lock.discard();
+        assert!(AttachmentLock::try_take(directory.path(), &network, &container).unwrap().is_some());
+    }
 
     #[test]
     fn one_at_a_time_even_while_files_come_and_go() {

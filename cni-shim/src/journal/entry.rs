@@ -1,4 +1,5 @@
 use super::Uptime;
+use crate::mac::Mac;
 use ipam_api::{
     names::{Attachment, ContainerId, IfName, NetworkName},
     wire::{EntryState, PodRef, Seq, SyncEntry},
@@ -57,6 +58,9 @@ pub struct Entry {
     /// The interface on which the host answers for the pod; unknown where the journal was rebuilt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,
+    /// The MAC that the runtime asked for; without one the pod's interface has what follows from the attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
     /// All addresses of the offset, IPv4 first: what DEL takes away, whatever has become of the claim.
     pub addresses: Vec<IpAddr>,
     /// Why the service refused what this entry says, if it did; not sent again by itself.
@@ -90,6 +94,7 @@ impl Entry {
             netns: None,
             host_end,
             uplink: None,
+            mac: None,
             addresses,
             refused: None,
             conflict: None,

@@ -100,6 +100,26 @@ pub fn create<T: Serialize>(path: &Path, value: &T) -> Result<bool, JournalError
     }
 }
 
+/// Tries out whether a directory takes files: makes it, writes one of a page and removes it.
+///
+/// # Errors
+/// The file system refuses.
+pub fn try_out(directory: &Path) -> Result<(), JournalError> {
+    make_directory(directory)?;
+    // One name for all who try at once: no matter what stays of it, it is one file.
+    let path = directory.join(".try");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| file.write_all(&[0; 4096]));
+    let removed = remove(&path, Durability::Process);
+    written.map_err(JournalError::io(&path))?;
+    removed
+}
+
 /// Removes a file; no error if there is none.
 ///
 /// # Errors

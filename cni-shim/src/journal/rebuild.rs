@@ -1,6 +1,7 @@
 //! A lost journal, put together again from what the host shows. Pure.
 
 use super::{Entry, JournalError, Uptime};
+use crate::mac::Mac;
 use ipam_api::{line::Line, names::Attachment, wire::Seq};
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -13,6 +14,8 @@ pub struct Found {
     pub host_end: String,
     /// Addresses that lead to it.
     pub addresses: Vec<IpAddr>,
+    /// The MAC of the pod's interface, where the runtime asked for one.
+    pub mac: Option<Mac>,
 }
 
 /// One wired entry for each attachment that has an address of the line, each
@@ -28,7 +31,7 @@ pub fn entries(
     mut draw: impl FnMut() -> Result<Seq, JournalError>,
 ) -> Result<Vec<Entry>, JournalError> {
     let mut entries = BTreeMap::new();
-    for Found { attachment, host_end, addresses } in found {
+    for Found { attachment, host_end, addresses, mac } in found {
         let Some(offset) = addresses.iter().find_map(|&address| line.offset_of(address).ok()) else {
             continue;
         };
@@ -39,6 +42,7 @@ pub fn entries(
         if let Some(mut entry) =
             Entry::intent(attachment, line.addresses_at(offset), host_end.clone(), seq, now)
         {
+            entry.mac = *mac;
             entry.wired(now);
             entries.insert(offset, entry);
         }
@@ -59,6 +63,7 @@ mod tests {
             attachment: attachment(container),
             host_end: format!("vn{container}"),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            mac: (container == "a").then_some(Mac([2, 0, 0, 0, 0, 7])),
         };
         let mut seq = 40;
         let entries = entries(
@@ -80,6 +85,7 @@ mod tests {
         let told: Vec<_> =
             entries.iter().map(|e| (e.container_id.as_str(), e.address.to_string(), e.seq.0)).collect();
         assert_eq!(told, [("a", "10.0.0.7".to_owned(), 41), ("d", "10.0.0.9".to_owned(), 42)]);
+        assert_eq!((entries[0].mac, entries[1].mac), (Some(Mac([2, 0, 0, 0, 0, 7])), None));
         assert!(entries.iter().all(|e| e.state == EntryState::Wired && e.is_due()));
     }
 }

@@ -71,6 +71,49 @@ impl Journal {
         files::read(&self.claim_path())
     }
 
+    /// The claim, if there is one, of this node and with both directories as the configuration has them.
+    ///
+    /// # Errors
+    /// Files cannot be read, or belong to another node or configuration.
+    pub fn claim_of(&self, node: &NodeName) -> Result<Option<ClaimFile>, JournalError> {
+        self.claim_under(self.header()?.as_ref(), node)
+    }
+
+    fn claim_under(
+        &self,
+        header: Option<&Header>,
+        node: &NodeName,
+    ) -> Result<Option<ClaimFile>, JournalError> {
+        let other = |state: &Path, data: &Path| JournalError::OtherDirectories {
+            theirs: state.to_owned(),
+            data: data.to_owned(),
+        };
+        if let Some(header) = header.filter(|header| header.data_dir != self.data) {
+            return Err(other(&self.state, &header.data_dir));
+        }
+        let Some(claim) = self.claim()? else { return Ok(None) };
+        if claim.node.name != *node {
+            return Err(JournalError::OtherNode {
+                path: self.claim_path(),
+                theirs: claim.node.name.to_string(),
+                ours: node.to_string(),
+            });
+        }
+        if claim.state_dir != self.state {
+            return Err(other(&claim.state_dir, &self.data));
+        }
+        Ok(Some(claim))
+    }
+
+    /// Tries out whether files can be written where entries and claim are.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn try_out(&self) -> Result<(), JournalError> {
+        files::try_out(&self.addresses())?;
+        files::try_out(&self.data)
+    }
+
     /// The header, if there is one.
     ///
     /// # Errors
@@ -260,22 +303,9 @@ impl Locked<'_> {
     /// Files cannot be read or written, or belong to another node or configuration.
     pub fn ready(&mut self, node: &NodeName, boot_id: &str) -> Result<Readiness, JournalError> {
         let header = self.journal.header()?;
-        if let Some(header) = &header
-            && header.data_dir != self.journal.data
-        {
-            return Err(self.other_directories(&self.journal.state, &header.data_dir));
-        }
-        let Some(mut claim) = self.claim()? else { return Ok(Readiness::NoClaim) };
-        if claim.node.name != *node {
-            return Err(JournalError::OtherNode {
-                path: self.journal.claim_path(),
-                theirs: claim.node.name.to_string(),
-                ours: node.to_string(),
-            });
-        }
-        if claim.state_dir != self.journal.state {
-            return Err(self.other_directories(&claim.state_dir, &self.journal.data));
-        }
+        let Some(mut claim) = self.journal.claim_under(header.as_ref(), node)? else {
+            return Ok(Readiness::NoClaim);
+        };
         if claim.boot.id != boot_id {
             boot_id.clone_into(&mut claim.boot.id);
             claim.boot.seq.0 += 1;
@@ -384,10 +414,6 @@ impl Locked<'_> {
             files::remove(&path, Durability::Process)?;
         }
         Ok(())
-    }
-
-    fn other_directories(&self, state: &Path, data: &Path) -> JournalError {
-        JournalError::OtherDirectories { theirs: state.to_owned(), data: data.to_owned() }
     }
 }
 

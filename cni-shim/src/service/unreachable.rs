@@ -53,15 +53,21 @@ impl Marker {
         files::read(&self.path).ok().flatten()
     }
 
+    /// Why no call should go out now, for one who would not make one.
+    #[must_use]
+    pub fn speaks(&self, now: Uptime) -> Option<String> {
+        // A marker of an earlier boot lies in the future of this one.
+        self.said().filter(|said| now < said.until && said.since <= now).map(|said| said.reason)
+    }
+
     /// Why no call should go out now. Whoever finds it run out is the one to
     /// try, and holds the others back for as long as that may take.
     #[must_use]
     pub fn holds(&self, now: Uptime, budget: Duration) -> Option<String> {
-        let said = self.said()?;
-        // A marker of an earlier boot lies in the future of this one.
-        if now < said.until && said.since <= now {
-            return Some(said.reason);
+        if let Some(reason) = self.speaks(now) {
+            return Some(reason);
         }
+        let said = self.said()?;
         let _ = self.write(&Said { until: now.plus(budget), since: now, reason: said.reason });
         None
     }

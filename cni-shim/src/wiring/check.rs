@@ -7,7 +7,7 @@ use super::{
     neighbour,
     netlink::host_length,
     route::{self, Route},
-    sysctl,
+    rule, sysctl,
     transparent::{POD_SYSCTLS_V6, Wiring},
 };
 use netlink_packet_route::AddressFamily;
@@ -24,7 +24,7 @@ impl std::fmt::Display for Finding {
 }
 
 /// Looks at everything and changes nothing. Additions by later plugins are no findings, nor is a pod
-/// MAC changed by one, as long as the host knows it.
+/// MAC changed by one, as long as the host knows it and `wiring` says so.
 ///
 /// # Errors
 /// When the kernel can't be asked.
@@ -51,12 +51,17 @@ pub fn check(
             if host_link.as_ref().is_some_and(|host| host.peer.is_some_and(|peer| peer != link.index)) {
                 findings.add(format!("{name} in the pod is not the other end of {}", end.name));
             }
+            if let (Some(want), Some(found)) = (wiring.mac, link.mac)
+                && want != found
+            {
+                findings.add(format!("{name} in the pod has the MAC {found}, not {want}"));
+            }
             inside(pod, link, &end, wiring, &mut findings)?;
         }
         None => findings.add(format!("interface {name} in the pod is gone")),
     }
     if let Some(link) = &host_link {
-        let pod_mac = pod_link.and_then(|link| link.mac).unwrap_or(end.pod_mac);
+        let pod_mac = pod_link.and_then(|link| link.mac).unwrap_or_else(|| wiring.pod_mac(&end));
         outside(host, link, pod_mac, wiring, &mut findings)?;
     }
     for missing in host::missing(wiring.uplink, preparation)? {
@@ -114,8 +119,14 @@ fn inside(
         let leads = |wanted: &dyn Fn(&Route) -> bool| {
             routes.iter().any(|route| route.dev == Some(link.index) && wanted(route))
         };
-        if !leads(&|route| route.to.prefix_len() == 0 && route.gateway == Some(gateway)) {
+        let own = rule::own_table(link.index);
+        let default = |route: &Route| route.to.prefix_len() == 0 && route.gateway == Some(gateway);
+        if !leads(&default) {
             findings.add(format!("the pod's default route via {gateway} is gone"));
+        } else if leads(&|route| default(route) && route.table == own)
+            && !rule::all(&mut pod.netlink, family)?.contains(&(*address, own))
+        {
+            findings.add(format!("the pod's rule for what it sends from {address} is gone"));
         }
         if address.is_ipv4() && !leads(&|route| route.is_host_route(GATEWAY_V4.into())) {
             findings.add(format!("the pod's route to {gateway} is gone"));

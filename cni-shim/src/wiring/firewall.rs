@@ -15,6 +15,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     net::IpAddr,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -190,10 +191,24 @@ fn nft(script: &str) -> Result<(), WiringError> {
             }
         }
     }
-    Err(WiringError::Unsupported {
+    Err(no_nft())
+}
+
+fn no_nft() -> WiringError {
+    WiringError::Unsupported {
         what: "the program nft".to_owned(),
         cure: "install the package nftables on this node".to_owned(),
-    })
+    }
+}
+
+/// Why rules could not be made, if there is no `nft`.
+#[must_use]
+pub fn without_nft() -> Option<WiringError> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&paths).flat_map(|path| NFT.map(|program| path.join(program)));
+    // Joined to any directory an absolute path stays what it is.
+    let found = places.any(|place| place.is_file()) || NFT.iter().any(|program| Path::new(program).is_file());
+    (!found).then(no_nft)
 }
 
 fn run(program: &str, script: &str) -> io::Result<std::process::Output> {

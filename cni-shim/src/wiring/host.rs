@@ -1,7 +1,7 @@
 //! What the node itself needs before a pod can talk: forwarding, proxy answers, rules.
 
 use super::{
-    Uplink, WiringError, firewall,
+    Host, Uplink, WiringError, firewall, route,
     sysctl::{self, Setting},
 };
 use ipnet::IpNet;
@@ -96,6 +96,40 @@ pub fn missing(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<Str
         missing.push("the rules of table inet vnet_ipam are missing or changed".to_owned());
     }
     Ok(missing)
+}
+
+/// What [`missing`] names and [`prepare`] could not mend, in words with the cure.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn obstacles(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<String>, WiringError> {
+    let mut obstacles = Vec::new();
+    for (key, want) in needed(uplink, preparation.addresses)? {
+        if sysctl::read(&key)?.as_deref() != Some(want) && !sysctl::is_writable(&key) {
+            let path = sysctl::path(&key);
+            obstacles.push(format!(
+                "sysctl {} must be {want:?} and cannot be set here: set it before starting pods",
+                path.display()
+            ));
+        }
+    }
+    match firewall::present(&chains(preparation)) {
+        Ok(true) => {}
+        Ok(false) => obstacles.extend(firewall::without_nft().map(|error| error.to_string())),
+        Err(error @ WiringError::Unsupported { .. }) => obstacles.push(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    Ok(obstacles)
+}
+
+/// Which of these addresses the host does not have.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn lacking(host: &mut Host, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, WiringError> {
+    let assigned = route::addresses(&mut host.netlink)?;
+    let lacks = |address: &&IpAddr| !assigned.iter().any(|found| found.net.addr() == **address);
+    Ok(addresses.iter().filter(lacks).copied().collect())
 }
 
 fn chains(preparation: &Preparation<'_>) -> Vec<firewall::Chain> {

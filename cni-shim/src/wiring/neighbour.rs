@@ -71,6 +71,24 @@ pub(crate) fn permanent_mac(answer: Option<RouteNetlinkMessage>) -> Option<Mac> 
     })
 }
 
+/// The MACs of all permanent neighbours, with the interfaces that they are at.
+pub(crate) fn permanents(netlink: &mut Netlink) -> Result<Vec<(u32, Mac)>, WiringError> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = NeighbourMessage::default();
+        request.header.family = family;
+        let answers = netlink.dump(&RouteNetlinkMessage::GetNeighbour(request), "listing neighbours")?;
+        for answer in answers {
+            let index = match &answer {
+                RouteNetlinkMessage::NewNeighbour(message) => message.header.ifindex,
+                _ => continue,
+            };
+            found.extend(permanent_mac(Some(answer)).map(|mac| (index, mac)));
+        }
+    }
+    Ok(found)
+}
+
 /// All addresses that an interface answers for.
 pub(crate) fn proxies(netlink: &mut Netlink, index: u32) -> Result<Vec<IpAddr>, WiringError> {
     let mut found = Vec::new();

@@ -85,7 +85,11 @@ pub(crate) struct NewRoute {
     pub(crate) dev: u32,
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) source: Option<IpAddr>,
+    pub(crate) table: u32,
 }
+
+/// The main table.
+pub(crate) const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// What to do about a route that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +102,9 @@ fn message(route: &NewRoute) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family_of(route.to.addr());
     message.header.destination_prefix_length = route.to.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    // The attribute counts where the header says "unspecified": a byte holds few tables.
+    message.header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes.push(RouteAttribute::Table(route.table));
     message.header.protocol = RouteProtocol::Static;
     message.header.kind = RouteType::Unicast;
     message.header.scope = if route.gateway.is_none() && route.to.addr().is_ipv4() {
@@ -115,7 +121,7 @@ fn message(route: &NewRoute) -> RouteMessage {
     message
 }
 
-/// Adds a route to the main table.
+/// Adds a route.
 pub(crate) fn add(route: &NewRoute, existing: Existing) -> Request {
     let flags = NLM_F_CREATE | if existing == Existing::Refuse { NLM_F_EXCL } else { NLM_F_REPLACE };
     Request::new(
@@ -165,7 +171,7 @@ pub(crate) fn host_routes_through(netlink: &mut Netlink, dev: u32) -> Result<Vec
         let routes = all(netlink, family)?.into_iter().filter(|route| {
             route.dev == Some(dev)
                 && route.kind == RouteType::Unicast
-                && route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
+                && route.table == MAIN
                 && route.is_host_route(route.to.addr())
         });
         found.extend(routes.map(|route| route.to.addr()));

@@ -1,7 +1,7 @@
 //! What the host alone knows of its pods: the truth from which a lost journal is rebuilt.
 
 use super::{
-    Host, HostEnd, Uplink, WiringError, identity, link, neighbour,
+    Host, HostEnd, Mac, Uplink, WiringError, identity, link, neighbour,
     route::{self, Route},
 };
 use ipam_api::names::Attachment;
@@ -35,6 +35,9 @@ pub struct FoundEnd {
     pub mtu: u32,
     /// Addresses routed to it, also those outside the ranges.
     pub addresses: Vec<IpAddr>,
+    /// The MAC of the pod's interface as the host knows it, where it is not the one that follows from the
+    /// attachment.
+    pub mac: Option<Mac>,
 }
 
 /// Reads interfaces, routes, addresses and, where there is an uplink, its proxies. `within` are the
@@ -50,7 +53,8 @@ pub fn survey(host: &mut Host, uplink: Option<&Uplink>, within: &[IpNet]) -> Res
             let attachment = identity::parse_alias(&link.alias)?;
             // An alias that does not lead to this name was written by somebody else.
             (HostEnd::of(&attachment).name == link.name).then(|| {
-                let end = FoundEnd { attachment, name: link.name, mtu: link.mtu, addresses: Vec::new() };
+                let end =
+                    FoundEnd { attachment, name: link.name, mtu: link.mtu, addresses: Vec::new(), mac: None };
                 (link.index, end)
             })
         })
@@ -78,6 +82,11 @@ pub fn survey(host: &mut Host, uplink: Option<&Uplink>, within: &[IpNet]) -> Res
         let address = assigned.net.addr();
         if within.iter().any(|net| net.contains(&address)) {
             taken.insert(address);
+        }
+    }
+    for (dev, mac) in neighbour::permanents(&mut host.netlink)? {
+        if let Some(end) = ends.get_mut(&dev) {
+            end.mac = Some(mac).filter(|mac| *mac != HostEnd::of(&end.attachment).pod_mac);
         }
     }
     let ends: Vec<FoundEnd> = ends.into_values().collect();

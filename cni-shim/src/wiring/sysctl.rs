@@ -3,6 +3,7 @@
 //! `/proc/sys/net` shows the namespace of the thread that opens it.
 
 use super::WiringError;
+use nix::unistd::{AccessFlags, access};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -60,6 +61,12 @@ pub fn ensure(key: &str, want: &str) -> Result<Setting, WiringError> {
         Ok(text) => Err(failed(io::Error::other(format!("it stays {:?}", text.trim())))),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// True where a sysctl exists and can be written.
+#[must_use]
+pub fn is_writable(key: &str) -> bool {
+    access(&path(key), AccessFlags::W_OK).is_ok()
 }
 
 /// True where the kernel has IPv6 at all.

@@ -207,7 +207,7 @@ impl Lab {
 
     pub(super) fn unwire(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
-            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0") };
+            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None };
             unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap()
         })
     }
@@ -219,7 +219,7 @@ pub(super) fn wiring<'a>(
     uplink: &'a Uplink,
     node_addresses: &'a [IpAddr],
 ) -> Wiring<'a> {
-    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0 }
+    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0, mac: None }
 }
 
 pub(super) fn node_addresses() -> Vec<IpAddr> {

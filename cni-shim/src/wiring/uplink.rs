@@ -15,6 +15,8 @@ pub struct Uplink {
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Whether it is up.
+    pub up: bool,
     /// Its addresses, link-local ones included.
     pub addresses: Vec<IpAddr>,
 }
@@ -42,7 +44,7 @@ pub fn find(host: &mut Host, name: Option<&str>) -> Result<Uplink, WiringError> 
         .filter(|address| address.index == link.index)
         .map(|address| address.net.addr())
         .collect();
-    Ok(Uplink { name: link.name, index: link.index, mac: link.mac, mtu: link.mtu, addresses })
+    Ok(Uplink { name: link.name, index: link.index, mac: link.mac, mtu: link.mtu, up: link.up, addresses })
 }
 
 /// Whether an interface of the host has this MAC.
@@ -55,12 +57,11 @@ pub fn any_has_mac(host: &mut Host, mac: &str) -> Result<bool, WiringError> {
 }
 
 fn default_route(host: &mut Host) -> Result<Option<u32>, WiringError> {
-    const MAIN: u32 = 254;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let best = route::all(&mut host.netlink, family)?
             .into_iter()
             .filter(|route| {
-                route.to.prefix_len() == 0 && route.table == MAIN && route.kind == RouteType::Unicast
+                route.to.prefix_len() == 0 && route.table == route::MAIN && route.kind == RouteType::Unicast
             })
             .filter_map(|route| Some((route.metric, route.dev?)))
             .min();

@@ -1,7 +1,7 @@
 //! What a runtime sees before anything is wired.
 
 use crate::node::{Namespace, Node, is_empty, shim, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"pods","type":"cni-shim","server":"unix:///nowhere","node":"n1","stateDir":"/nowhere/s","dataDir":"/nowhere/d"}"#;
 
@@ -14,7 +14,10 @@ fn version_needs_nothing() {
     let host = Namespace::new(None);
     for stdin in ["", "not JSON", r#"{"cniVersion":"0.4.0"}"#] {
         let printed = shim(&host, &verb("VERSION", &[]), &[], stdin).done();
-        assert_eq!(printed["supportedVersions"], json!(["0.3.1", "0.4.0", "1.0.0"]));
+        assert_eq!(
+            printed["supportedVersions"],
+            json!(["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+        );
         assert!(!printed["cniVersion"].as_str().unwrap().is_empty());
     }
 }
@@ -29,9 +32,6 @@ fn wrong_environments_are_named() {
     for unknown in ["PLUG", "add"] {
         shim(&host, &verb(unknown, &all), &[], CONF).failed(4);
     }
-    for later in ["GC", "STATUS"] {
-        shim(&host, &verb(later, &all), &[], CONF).failed(1);
-    }
 }
 
 #[test]
@@ -42,16 +42,28 @@ fn wrong_configurations_are_named() {
         let run = |conf: &str| shim(&host, &verb(verb_name, &all), &[], conf);
         run("").failed(6);
         run("{").failed(6);
-        run(&CONF.replace("1.0.0", "1.1.0")).failed(1);
-        run(&CONF.replace("\"1.0.0\"", "\"\"")).failed(1);
+        run(&CONF.replace("1.0.0", "1.2.0")).failed(1);
         run(&CONF.replace("\"pods\"", "\"-\"")).failed(7);
         let error = run(&CONF.replace("unix:///nowhere", "http://ipam.example")).failed(7);
         assert!(error["msg"].as_str().unwrap().contains("server"), "{error}");
         let error = run(&CONF.replace("\"name\"", "\"mode\":\"bridge\",\"name\"")).failed(2);
         assert!(error["msg"].as_str().unwrap().contains("bridge"), "{error}");
     }
-    // CHECK came with 0.4.0.
-    shim(&host, &verb("CHECK", &all), &[], &CONF.replace("1.0.0", "0.3.1")).failed(1);
+    // Before anything else is asked of them, and whatever else the runtime sets or leaves empty.
+    for (name, since, before) in
+        [("CHECK", "0.4.0", "0.3.1"), ("GC", "1.1.0", "1.0.0"), ("STATUS", "1.1.0", "1.0.0")]
+    {
+        for empty in [&all[..], &[("CNI_CONTAINERID", ""), ("CNI_NETNS", ""), ("CNI_IFNAME", "")]] {
+            if name == "CHECK" && empty[0].1.is_empty() {
+                continue;
+            }
+            for old in [before, ""] {
+                let error = shim(&host, &verb(name, empty), &[], &CONF.replace("1.0.0", old)).failed(1);
+                assert!(error["msg"].as_str().unwrap().contains(since), "{error}");
+                assert_eq!(error["cniVersion"], if old.is_empty() { "0.1.0" } else { old });
+            }
+        }
+    }
 }
 
 #[test]
@@ -135,4 +147,34 @@ fn the_segment_hears_of_a_new_pod() {
     until("far0 knows the pod's address", || {
         node.namespace.sh("ip neigh show dev far0").contains("10.240.1.0 ")
     });
+}
+
+/// Each version of the README's list is one that its plugin can be called with.
+#[test]
+fn the_readmes_configuration_is_one() {
+    const README: &str = include_str!("../../../README.md");
+    let (_, after) = README.split_once("```json").unwrap();
+    let list: Value = serde_json::from_str(after.split("```").next().unwrap()).unwrap();
+    let node = Node::new();
+    let versions = list["cniVersions"].as_array().unwrap();
+    assert!(versions.contains(&list["cniVersion"]), "for runtimes that read no other key");
+    let plugin = &list["plugins"][0];
+    for key in ["ips", "mac", "dns"] {
+        assert_eq!(plugin["capabilities"][key], true, "{key}");
+    }
+    for version in versions {
+        let mut conf = plugin.clone();
+        for (key, value) in [("name", &list["name"]), ("cniVersion", version)] {
+            conf[key] = value.clone();
+        }
+        for key in ["stateDir", "dataDir", "bootIdFile", "node"] {
+            conf[key] = node.conf[key].clone();
+        }
+        assert!(node.run("DEL", "c", "", &conf).done().is_null());
+        if version == "1.1.0" {
+            let error = node.run("STATUS", "", "", &conf).failed(50);
+            let details = error["details"].as_str().unwrap();
+            assert!(details.starts_with("node n1 has no claim here yet"), "nothing else is wrong: {error}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Killed at any step of ADD or DEL: what the runtime does next, a DEL, leaves nothing. Killed
 //! at any step of a sync: nothing is lost, and the next one goes on.
 
-use crate::node::{Namespace, Node, until};
+use crate::node::{Namespace, Node, Printed, until};
 use serde_json::json;
 
 /// The verb was killed at the point, and printed nothing.
@@ -148,4 +148,133 @@ fn an_add_that_cannot_write_down_its_end_leaves_no_pod_behind() {
     remount("state", "rw");
     node.del("d", &pod.path()).done();
     gone(&node, "stateDir is full", &pod);
+}
+
+/// Runs a verb up to a point, does something meanwhile, and lets it go on.
+fn meanwhile(
+    node: &Node,
+    point: &str,
+    run: impl FnOnce(&str) -> Printed + Send,
+    act: impl FnOnce(),
+) -> Printed {
+    let gate = node.directory.path().join(format!("gate-{point}"));
+    let reached = gate.with_extension("reached");
+    std::fs::write(&gate, "").unwrap();
+    std::thread::scope(|scope| {
+        let fault = format!("{point}:{}", gate.display());
+        let running = scope.spawn(move || run(&fault));
+        until("it waits at the point", || reached.exists());
+        act();
+        std::fs::remove_file(&gate).unwrap();
+        running.join().unwrap()
+    })
+}
+
+fn gc_until(node: &Node, point: &str) -> Printed {
+    let mut conf = node.conf.clone();
+    conf["cniVersion"] = "1.1.0".into();
+    conf["cni.dev/valid-attachments"] = json!(null);
+    node.run_until(point, "GC", "", "", &conf)
+}
+
+#[test]
+fn a_gc_spares_what_was_made_since_it_began() {
+    let node = Node::new();
+    let pods: Vec<_> = (0..3).map(|_| node.pod()).collect();
+    node.add("again", &pods[0]).done();
+    node.add("lost", &pods[1]).done();
+    let printed = meanwhile(
+        &node,
+        "gc-after-begin",
+        |fault| gc_until(&node, fault),
+        || {
+            node.del("again", &pods[0].path()).done();
+            node.add("again", &pods[0]).done();
+            node.add("new", &pods[2]).done();
+        },
+    );
+    assert!(printed.done().is_null());
+    for (pod, there) in pods.iter().zip([true, false, true]) {
+        pod.sh(if there { "ip link show eth0" } else { "! ip link show eth0 2>/dev/null" });
+    }
+    assert_eq!(node.by_hand("status").done()["counts"]["wired"], 2);
+}
+
+#[test]
+fn a_gc_spares_what_an_add_is_at() {
+    for point in ["add-after-intent", "add-after-wire", "add-after-wired"] {
+        let node = Node::new();
+        let pod = node.pod();
+        let printed = meanwhile(
+            &node,
+            point,
+            |fault| node.run_until(fault, "ADD", "c", &pod.path(), &node.conf),
+            || assert!(node.gc(&[]).done().is_null()),
+        );
+        let mut conf = node.conf.clone();
+        conf["prevResult"] = printed.done();
+        node.run("CHECK", "c", &pod.path(), &conf).done();
+        // Now it is nobody's.
+        node.gc(&[]).done();
+        gone(&node, point, &pod);
+    }
+}
+
+#[test]
+fn a_gc_that_was_killed_is_done_by_the_next() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    for point in [
+        "gc-after-begin",
+        "del-after-releasing",
+        "del-after-unwire",
+        "del-after-released",
+        "sync-after-answer",
+    ] {
+        let pods = [node.pod(), node.pod()];
+        for (n, pod) in pods.iter().enumerate() {
+            node.add(&format!("c{n}"), pod).done();
+        }
+        let printed = gc_until(&node, point);
+        assert!(printed.status != 0 && printed.stdout.is_empty(), "{point}: {printed:?}");
+        node.gc(&[]).done();
+        for pod in &pods {
+            gone(&node, point, pod);
+        }
+    }
+}
+
+#[test]
+fn a_gc_finishes_what_was_killed_at_any_step_of_an_add_or_a_del() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    for point in ["add-after-intent", "add-after-wire", "add-after-put", "add-after-wired"] {
+        let pod = node.pod();
+        killed(&node, point, "ADD", "c", &pod);
+        node.gc(&[]).done();
+        gone(&node, point, &pod);
+    }
+    for point in ["del-after-releasing", "del-after-unwire", "del-after-released"] {
+        let pod = node.pod();
+        node.add("c", &pod).done();
+        killed(&node, point, "DEL", "c", &pod);
+        node.gc(&[]).done();
+        gone(&node, point, &pod);
+    }
+}
+
+#[test]
+fn a_defect_is_one_error_object_and_leaves_nothing_after_a_del() {
+    let node = Node::new();
+    node.by_hand("sync").done();
+    let pod = node.pod();
+    for (verb, point) in [("ADD", "add-after-intent!"), ("DEL", "del-after-releasing!")] {
+        let error = node.run_until(point, verb, "c", &pod.path(), &node.conf).failed(999);
+        assert!(error["details"].as_str().unwrap().contains("asked for at"), "{error}");
+        assert_eq!(error["cniVersion"], "1.0.0");
+    }
+    // After the result the runtime has its one object.
+    node.del("c", &pod.path()).done();
+    gone(&node, "a defect", &pod);
+    gc_until(&node, "gc-after-begin!").failed(999);
 }

@@ -8,8 +8,12 @@ mod contract;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
+mod gc;
 mod machines;
 mod node;
 mod rest;
 mod service;
+mod status;
 mod syncs;
+mod upstream;
+mod wishes;

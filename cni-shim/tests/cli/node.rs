@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const SHIM: &str = env!("CARGO_BIN_EXE_cni-shim");
+pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_cni-shim");
 
 /// A namespace, held by a process.
 #[derive(Debug)]
@@ -174,8 +174,19 @@ impl Node {
         netns: &str,
         conf: &Value,
     ) -> Printed {
+        self.run_with(&[("CNI_SHIM_FAULT", point)], verb, container, netns, conf)
+    }
+
+    /// The same with these variables, whatever else it sets.
+    pub(crate) fn run_with(
+        &self,
+        more: &[(&str, &str)],
+        verb: &str,
+        container: &str,
+        netns: &str,
+        conf: &Value,
+    ) -> Printed {
         let variables = [
-            ("CNI_SHIM_FAULT", point),
             ("CNI_COMMAND", verb),
             ("CNI_CONTAINERID", container),
             ("CNI_NETNS", netns),
@@ -184,7 +195,7 @@ impl Node {
             ("CNI_PATH", "/nowhere"),
             ("http_proxy", "http://192.0.2.1:1"),
         ];
-        shim(&self.namespace, &variables, &[], &conf.to_string())
+        shim(&self.namespace, &[&variables, more].concat(), &[], &conf.to_string())
     }
 
     pub(crate) fn add(&self, container: &str, pod: &Namespace) -> Printed {
@@ -193,6 +204,21 @@ impl Node {
 
     pub(crate) fn del(&self, container: &str, netns: &str) -> Printed {
         self.run("DEL", container, netns, &self.conf)
+    }
+
+    /// GC or STATUS, as libcni calls them; these keys go into the configuration.
+    pub(crate) fn about_network(&self, verb: &str, more: &Value) -> Printed {
+        let mut conf = self.conf.clone();
+        conf["cniVersion"] = "1.1.0".into();
+        conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.run_with(&[("CNI_IFNAME", ""), ("CNI_ARGS", "")], verb, "", "", &conf)
+    }
+
+    /// A GC with these containers' `eth0` as valid.
+    pub(crate) fn gc(&self, valid: &[&str]) -> Printed {
+        let valid: Vec<Value> =
+            valid.iter().map(|container| json!({"containerID": container, "ifname": "eth0"})).collect();
+        self.about_network("GC", &json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}))
     }
 
     /// A command by hand; its output as JSON.

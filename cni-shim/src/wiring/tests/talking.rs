@@ -125,7 +125,7 @@ fn how_long_it_takes() {
             unwire(
                 host,
                 None,
-                &Unwiring { attachment: &attachment, addresses: &addresses, uplink: Some("eth0") },
+                &Unwiring { attachment: &attachment, addresses: &addresses, uplink: Some("eth0"), mac: None },
             )
             .unwrap();
             unwired.push(start.elapsed());

@@ -1,11 +1,11 @@
 //! Taking a pod's wiring away.
 
 use crate::wiring::{
-    Host, HostEnd, Pod, WiringError,
+    Host, HostEnd, Mac, Pod, WiringError, identity,
     link::{self, Link},
     neighbour,
-    netlink::host_length,
-    route, uplink,
+    netlink::{family_of, host_length},
+    route, rule, uplink,
 };
 use ipam_api::names::Attachment;
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ pub struct Unwiring<'a> {
     /// Name of the uplink, where known; without it the addresses' proxies are looked for on the
     /// interface of the default route.
     pub uplink: Option<&'a str>,
+    /// The MAC that the pod's interface was given, where it is not the one that follows from the attachment.
+    pub mac: Option<Mac>,
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
@@ -53,6 +55,8 @@ pub fn unwire(
         Err(error) => note(Err(error)),
     }
     if let Some(pod) = pod {
+        // Rules are the one thing in a pod that does not go with an interface.
+        note(rules(pod, unwiring.addresses));
         note(leftover(host, pod, unwiring, &end));
     }
     match errors.len() {
@@ -126,8 +130,28 @@ fn delete_link(host: &mut Host, link: &Link) -> Result<Vec<String>, WiringError>
     Ok(if done { vec![format!("interface {}", link.name)] } else { Vec::new() })
 }
 
+/// Removes the pod's rules for the addresses, which nobody else has as long as this attachment holds them.
+fn rules(pod: &mut Pod, addresses: &[IpAddr]) -> Result<Vec<String>, WiringError> {
+    let mut requests = Vec::new();
+    for address in addresses {
+        let found = rule::all(&mut pod.netlink, family_of(*address))?;
+        let ours = found.into_iter().filter(|(from, _)| from == address);
+        requests.extend(ours.map(|(from, table)| (from, rule::delete(from, table))));
+    }
+    let (addresses, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+    let mut removed = Vec::new();
+    for (address, answer) in addresses.into_iter().zip(pod.netlink.batch(requests)?) {
+        if answer.code() == 0 {
+            removed.push(format!("a rule of the pod for {address}"));
+        }
+        answer.unless(&[nix::libc::ENOENT])?;
+    }
+    Ok(removed)
+}
+
 /// Removes the pod's end where its partner is not ours any more. The path may name another
-/// container's namespace by now: the MAC, which follows from the attachment, tells.
+/// container's namespace by now: the MAC tells, and where two containers were given the same one, whom the
+/// partner belongs to.
 fn leftover(
     host: &mut Host,
     pod: &mut Pod,
@@ -136,7 +160,15 @@ fn leftover(
 ) -> Result<Vec<String>, WiringError> {
     let name = unwiring.attachment.if_name.as_str();
     let Some(link) = link::by_name(&mut pod.netlink, name)? else { return Ok(Vec::new()) };
-    if !link.veth || link.mac != Some(end.pod_mac) {
+    if !link.veth || link.mac != Some(unwiring.mac.unwrap_or(end.pod_mac)) {
+        return Ok(Vec::new());
+    }
+    // Older kernels leave the partner's index out where both ends happen to have the same one.
+    let partner = link::by_index(&mut host.netlink, link.peer.unwrap_or(link.index))?;
+    if let Some(partner) = partner
+        && identity::parse_alias(&partner.alias).is_some_and(|other| other != *unwiring.attachment)
+        && identity::is_host_end_name(&partner.name)
+    {
         return Ok(Vec::new());
     }
     // With its partner alive under our name it would have been deleted with it.

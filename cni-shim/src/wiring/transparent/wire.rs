@@ -4,9 +4,9 @@ use crate::wiring::{
     GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError, gateway_for,
     link::{self, End, LOOPBACK, Link},
     neighbour,
-    netlink::{Answer, host_length},
+    netlink::{Answer, family_of, host_length},
     route::{self, Existing, NewRoute},
-    sysctl,
+    rule, sysctl,
 };
 use ipam_api::names::Attachment;
 use ipnet::IpNet;
@@ -30,6 +30,8 @@ pub struct Wiring<'a> {
     pub uplink: &'a Uplink,
     /// MTU of both ends in bytes; 0: the uplink's.
     pub mtu: u32,
+    /// The MAC that the pod's interface is to have; `None`: the one that follows from the attachment.
+    pub mac: Option<Mac>,
 }
 
 /// Below this the kernel takes IPv6 off an interface (RFC 8200, section 5).
@@ -42,10 +44,15 @@ impl Wiring<'_> {
         if self.mtu == 0 { self.uplink.mtu } else { self.mtu }
     }
 
+    /// The MAC of the pod's end.
+    pub(crate) fn pod_mac(&self, end: &HostEnd) -> Mac {
+        self.mac.unwrap_or(end.pod_mac)
+    }
+
     /// The host's route to one of the addresses, through the host end.
     pub(crate) fn host_route(&self, dev: u32, address: IpAddr) -> NewRoute {
         let source = self.source_for(address);
-        NewRoute { to: IpNet::from(address), dev, gateway: None, source }
+        NewRoute { to: IpNet::from(address), dev, gateway: None, source, table: route::MAIN }
     }
 
     /// The host's source towards one of the pod's addresses: the node's own of the same family.
@@ -78,6 +85,9 @@ pub struct Wired {
     pub pod_mac: Mac,
     /// MTU of both ends.
     pub mtu: u32,
+    /// The pod's routing table with the routes of this address; another than the main one where the pod had
+    /// a default route of the family already.
+    pub tables: Vec<(IpAddr, u32)>,
 }
 
 /// Wires a pod. On failure everything that this call made is gone again and what was there before is
@@ -92,9 +102,10 @@ pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired
     let end = HostEnd::of(wiring.attachment);
     let before = Before::read(host, pod, wiring, &end)?;
     let pair = Pair::create(host, pod, wiring, &end)?;
-    let result = finish(host, pod, wiring, &end, &pair);
+    let tables = before.tables(wiring, &pair);
+    let result = finish(host, pod, wiring, &end, &pair, tables);
     if result.is_err() {
-        before.restore(host, wiring, &pair);
+        before.restore(host, pod, wiring, &pair);
     }
     result
 }
@@ -102,6 +113,8 @@ pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired
 /// What was there before, as far as the undo has to know.
 struct Before {
     proxied: Vec<IpAddr>,
+    /// Addresses in whose family the pod has a default route, or one to our next hop.
+    routed: Vec<IpAddr>,
 }
 
 impl Before {
@@ -132,11 +145,32 @@ impl Before {
                 return Err(WiringError::AddressInUse { address: *address });
             }
         }
-        Ok(Self { proxied })
+        let mut routed = Vec::new();
+        for address in wiring.addresses {
+            let in_the_way = |route: &route::Route| {
+                route.table == route::MAIN
+                    && (route.to.prefix_len() == 0 || route.is_host_route(gateway_for(*address)))
+            };
+            if route::all(&mut pod.netlink, family_of(*address))?.iter().any(in_the_way) {
+                routed.push(*address);
+            }
+        }
+        Ok(Self { proxied, routed })
+    }
+
+    /// The tables that the pod's new routes belong in.
+    fn tables(&self, wiring: &Wiring<'_>, pair: &Pair) -> Vec<(IpAddr, u32)> {
+        let table = |address: &IpAddr| match self.routed.contains(address) {
+            true => rule::own_table(pair.pod),
+            false => route::MAIN,
+        };
+        wiring.addresses.iter().map(|address| (*address, table(address))).collect()
     }
 
     /// Takes away what was made, as far as the kernel lets us; the error being reported is the first.
-    fn restore(&self, host: &mut Host, wiring: &Wiring<'_>, pair: &Pair) {
+    fn restore(&self, host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, pair: &Pair) {
+        let rules = self.routed.iter().map(|address| rule::delete(*address, rule::own_table(pair.pod)));
+        let _ = pod.netlink.batch(rules.collect());
         let mut requests = Vec::new();
         for address in wiring.addresses.iter().filter(|address| !self.proxied.contains(address)) {
             requests.push(neighbour::delete_proxy(wiring.uplink.index, *address));
@@ -164,7 +198,7 @@ impl Pair {
         let mtu = wiring.effective_mtu();
         let create = link::create_pair(
             &End { name: &end.name, mac: end.host_mac },
-            &End { name, mac: end.pod_mac },
+            &End { name, mac: wiring.pod_mac(end) },
             pod.fd(),
             mtu,
         );
@@ -227,6 +261,7 @@ fn finish(
     wiring: &Wiring<'_>,
     end: &HostEnd,
     pair: &Pair,
+    tables: Vec<(IpAddr, u32)>,
 ) -> Result<Wired, WiringError> {
     let index = pair.host.index;
     // The alias first: it is how a crashed ADD is found again.
@@ -241,15 +276,15 @@ fn finish(
     succeed(host.netlink.batch(requests)?)?;
 
     let mut requests = vec![link::set_up(pair.pod)];
-    for address in wiring.addresses {
-        requests.extend(pod_requests(pair.pod, *address, end.host_mac));
+    for (address, table) in &tables {
+        requests.extend(pod_requests(pair.pod, *address, end.host_mac, *table));
     }
     succeed(pod.netlink.batch(requests)?)?;
 
     let mut requests = Vec::new();
     for address in wiring.addresses {
         requests.push(route::add(&wiring.host_route(index, *address), Existing::Refuse));
-        requests.push(neighbour::permanent(index, *address, end.pod_mac));
+        requests.push(neighbour::permanent(index, *address, wiring.pod_mac(end)));
     }
     requests.push(link::get_index(index));
     let host_link = host_side(host.netlink.batch(requests)?, wiring)?;
@@ -263,9 +298,9 @@ fn finish(
     let requests = vec![link::set_up(LOOPBACK), link::get_index(pair.pod)];
     let pod_link = succeed(pod.netlink.batch(requests)?)?;
     let host_mac = same_mac(host_link, end.host_mac)?;
-    let pod_mac = same_mac(pod_link, end.pod_mac)?;
+    let pod_mac = same_mac(pod_link, wiring.pod_mac(end))?;
     await_addresses(pod, wiring)?;
-    Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu })
+    Ok(Wired { host_name: end.name.clone(), host_mac, pod_mac, mtu: pair.mtu, tables })
 }
 
 /// How long a new IPv6 address may take to become usable before we answer all the same.
@@ -290,21 +325,29 @@ fn await_addresses(pod: &mut Pod, wiring: &Wiring<'_>) -> Result<(), WiringError
 }
 
 /// What the pod's end needs for one address.
-fn pod_requests(index: u32, address: IpAddr, host_mac: Mac) -> Vec<crate::wiring::netlink::Request> {
+fn pod_requests(
+    index: u32,
+    address: IpAddr,
+    host_mac: Mac,
+    table: u32,
+) -> Vec<crate::wiring::netlink::Request> {
     let gateway = gateway_for(address);
     let mut requests =
         vec![route::add_address(index, address), neighbour::permanent(index, gateway, host_mac)];
     if address.is_ipv4() {
         // A link-local next hop needs no such route in IPv6.
         let to = IpNet::from(IpAddr::from(GATEWAY_V4));
-        requests
-            .push(route::add(&NewRoute { to, dev: index, gateway: None, source: None }, Existing::Refuse));
+        let next_hop = NewRoute { to, dev: index, gateway: None, source: None, table };
+        requests.push(route::add(&next_hop, Existing::Refuse));
     }
     requests.extend(
         IpNet::new(unspecified(address), 0)
-            .map(|to| NewRoute { to, dev: index, gateway: Some(gateway), source: None })
+            .map(|to| NewRoute { to, dev: index, gateway: Some(gateway), source: None, table })
             .map(|default| route::add(&default, Existing::Refuse)),
     );
+    if table != route::MAIN {
+        requests.push(rule::add(address, table));
+    }
     requests
 }
 
@@ -428,7 +471,7 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
         let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENOENT])).transpose()?.flatten();
         if neighbour::permanent_mac(found).is_none() {
             missing.push(format!("the neighbour {address} was missing"));
-            repairs.push(neighbour::permanent(link.index, *address, end.pod_mac));
+            repairs.push(neighbour::permanent(link.index, *address, wiring.pod_mac(&end)));
         }
         if answers.next().is_some_and(|answer| answer.code() != 0) {
             missing.push(format!("{} did not answer for {address}", wiring.uplink.name));

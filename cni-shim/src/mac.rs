@@ -1,9 +1,11 @@
 //! MAC addresses.
 
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mac(pub [u8; 6]);
 
 /// Why a text is not a MAC address.
@@ -16,6 +18,28 @@ impl Mac {
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+}
+
+impl Mac {
+    /// Whether an interface may have it: neither zero nor a group's (IEEE 802, least significant bit of
+    /// the first byte).
+    #[must_use]
+    pub fn is_assignable(self) -> bool {
+        self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = InvalidMac;
+    fn try_from(text: String) -> Result<Self, InvalidMac> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
     }
 }
 
