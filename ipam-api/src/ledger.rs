@@ -14,6 +14,8 @@
 //! * [`sync`]: the node's whole journal, as of a sequence number. It is newer
 //!   than every request of a lower number, whatever the row says, and raises
 //!   the floor under all addresses of the node to that number.
+//! * [`Footprint`]: what a block gives up stays the node's until a sync of the
+//!   block's current version shows that nothing lives there.
 //!
 //! Stamps are compared within one claim only. A row of another claim inside
 //! the node's block is a former holder's: its stamp means nothing, and while it
@@ -22,10 +24,12 @@
 //! `A` is what holds an address: [`Attachment`](crate::names::Attachment) in
 //! the service, something smaller in the model.
 
+mod footprint;
 mod node;
 mod row;
 mod sync;
 
+pub use footprint::{Footprint, Leaving};
 pub use node::{Admission, BootChange, Ending, NodeLedger};
 pub use row::{Hold, Release, Row, Slot, hold, release};
 pub use sync::{Entry, Listing, SyncDecision, Verdict, sync};
@@ -97,6 +101,9 @@ pub enum Taken {
     /// It is not in the node's block.
     #[error("the address is not in the node's block; take another")]
     OutsideBlock,
+    /// The node's block gives it up.
+    #[error("the address leaves the node's block; take another")]
+    Leaving,
     /// Another claim still holds it.
     #[error("the address is held under another claim; take another")]
     OtherClaim,

@@ -3,6 +3,7 @@
 //! * [`FreeMap`]: the free extents of one line; places one block in O(log n).
 //! * [`BlockShape`]: how large a block is and how it may lie.
 //! * [`plan`]: what a set of pools takes from a set of subnets, or what is missing.
+//! * [`Resize`], [`grow`]: what claimed blocks give up or take when their pool changes their size.
 //! * [`what_if`]: the same as an answer of the API, which `ipamctl plan` gives offline too.
 //! * [`smallest_v4`]: the smallest subnet that holds a set of pools.
 //!
@@ -34,6 +35,7 @@ mod free_map;
 mod naive;
 mod pieces;
 mod plan;
+mod resize;
 mod shape;
 mod sizing;
 mod targets;
@@ -44,5 +46,6 @@ pub use free_map::{FreeMap, FreeMapError, Misfit};
 pub use plan::{
     InvalidDemand, Plan, PlanError, PoolPlan, SharePlan, Shortage, ShortageKind, Shortfall, plan,
 };
+pub use resize::{GrowthShortage, Resize, grow, joined};
 pub use shape::BlockShape;
 pub use sizing::{Proposal, smallest_v4};

@@ -17,6 +17,8 @@ mod random;
 mod replace;
 #[path = "store/reservations.rs"]
 mod reservations;
+#[path = "store/resize.rs"]
+mod resize;
 #[path = "store/subnets.rs"]
 mod subnets;
 #[path = "store/support.rs"]

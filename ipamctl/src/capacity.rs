@@ -22,6 +22,7 @@ const SUBNETS: &[Column<SubnetCapacity>] = &[
     column("CLAIMED", |subnet| subnet.claimed.to_string()),
     column("USED", |subnet| subnet.used.to_string()),
     wide("DELETING", |subnet| subnet.deleting.to_string()),
+    wide("LEAVING", |subnet| subnet.leaving.to_string()),
 ];
 
 const POOLS: &[Column<PoolCapacity>] = &[
@@ -34,6 +35,7 @@ const POOLS: &[Column<PoolCapacity>] = &[
     column("USED", |pool| pool.used.to_string()),
     column("MORE NODES", |pool| pool.more_nodes.to_string()),
     wide("DELETING", |pool| pool.deleting.to_string()),
+    wide("LEAVING", |pool| pool.leaving.to_string()),
     wide("OVER BY", |pool| pool.over_by.to_string()),
 ];
 
@@ -44,6 +46,7 @@ FREE       in no reservation and no block
 RESERVED   kept out of planning, nodes' own addresses included
 PLANNED    in blocks that no node has claimed
 CLAIMED    in blocks that nodes have claimed; USED of them by pods
+LEAVING    given up by claimed blocks, until their nodes confirm that no pod is left there
 MORE NODES nodes that would fit beyond the blocks reserved
 
 Example:

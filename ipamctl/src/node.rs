@@ -30,6 +30,7 @@ const COLUMNS: &[Column<Node>] = &[
     column("PODS", |node| format!("{}/{}", node.allocations, node.max_pods)),
     wide("SUBNET", |node| node.subnet.to_string()),
     wide("BLOCK IPV6", |node| joined(node.block.ranges.iter().filter_map(range6))),
+    wide("LEAVING", |node| joined(node.block.leaving.iter().map(range))),
     wide("ALLOCATOR", |node| word(&node.allocator)),
     wide("RESTING", |node| node.resting.len().to_string()),
     wide("CLAIM", |node| node.claim.to_string()),

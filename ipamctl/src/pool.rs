@@ -17,7 +17,7 @@ use ipam_api::{
     client::all_pages,
     names::PoolName,
     quantity::{Headroom, MaxPods, NodeCount, RestSeconds, Surge},
-    wire::{Alignment, Contiguity, NodeAddress, Pool, PoolPatch, PoolSpec, PoolSubnet},
+    wire::{Alignment, Contiguity, NodeAddress, Pool, PoolPatch, PoolSpec, PoolStatus, PoolSubnet},
 };
 use scale::Scale;
 
@@ -40,6 +40,7 @@ const COLUMNS: &[Column<Pool>] = &[
     wide("BLOCK SIZE", |pool| pool.status.block_size.to_string()),
     wide("HEADROOM", |pool| pool.spec.headroom.to_string()),
     wide("DELETING", |pool| pool.status.deleting.to_string()),
+    wide("LEAVING", |pool| pool.status.leaving.to_string()),
     wide("ALIGNMENT", |pool| word(&pool.spec.alignment)),
     wide("CONTIGUOUS", |pool| word(&pool.spec.contiguous)),
     wide("NODE ADDRESS", |pool| word(&pool.spec.node_address)),
@@ -154,7 +155,7 @@ struct Change {
     /// All its subnets from now on; may be given several times
     #[arg(long = "subnet", value_name = "VNET/SUBNET[=NODES]", value_parser = pool_subnet)]
     subnets: Vec<PoolSubnet>,
-    /// Most pods a node runs; fixed while nodes have claimed blocks
+    /// Most pods a node runs; claimed blocks grow all or not at all, and shrink as nodes confirm it
     #[arg(long, value_name = "PODS")]
     max_pods: Option<MaxPods>,
     /// Nodes planned
@@ -163,7 +164,7 @@ struct Change {
     /// Extra nodes during an upgrade: a count, or a share of the nodes such as 10%
     #[arg(long)]
     surge: Option<Surge>,
-    /// Addresses a block has beyond the pods'; fixed while nodes have claimed blocks
+    /// Addresses a block has beyond the pods'; claimed blocks follow as with --max-pods
     #[arg(long, value_name = "ADDRESSES")]
     headroom: Option<Headroom>,
     /// Whether a block must be one range
@@ -194,7 +195,8 @@ impl PoolCommand {
                 let client = context.client()?;
                 let patched = client.patch_pool(&name, &change.patch(), &dry_run.write()).await;
                 let answer = patched.map_err(Failure::of_plan)?;
-                context.say(format_args!("pool {name} {}", dry_run.verb("changed")));
+                let waits = waits(&answer.value.status);
+                context.say(format_args!("pool {name} {}{waits}", dry_run.verb("changed")));
                 context.show(&View::row(&answer, COLUMNS)?)
             }
             Self::Delete { name, dry_run } => {
@@ -261,4 +263,15 @@ impl Change {
 /// `4 blocks of 30 addresses`.
 fn blocks(number: u64, size: u64) -> String {
     format!("{} of {}", count(number, "block", "blocks"), count(size, "address", "addresses"))
+}
+
+/// What blocks have given up and nodes have not confirmed, to end a sentence.
+fn waits(status: &PoolStatus) -> String {
+    match status.leaving {
+        0 => String::new(),
+        leaving => format!(
+            "; {} given up by claimed blocks wait until the nodes confirm that no pod is left there",
+            count(leaving, "address", "addresses")
+        ),
+    }
 }

@@ -11,5 +11,6 @@ mod figures;
 mod readme;
 mod reboot;
 mod refusals;
+mod resize;
 mod spoofing;
 mod unreachable;

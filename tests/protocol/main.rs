@@ -28,6 +28,8 @@
 //!   gets the block; the same across a reboot; the same while claims are taken
 //!   up and `dataDir` is lost
 //! * a destroyed VM, `--vm-gone`, and `replace` (P9)
+//! * a block that gives its last address up and takes it back, or gets it anew (P7), under pods, with
+//!   late syncs, across a lost journal and across a reboot; what is given up counts as another node's at once
 //!
 //! In every state of each: no address is wired twice, on either VM; what was
 //! acknowledged to a node is in the ledger; what the ledger holds, the node has
@@ -38,7 +40,7 @@
 //!
 //! # Rules known to be bad ([`mutants`])
 //!
-//! Each of them, put in place of ours, breaks a property. Four are not named
+//! Each of them, put in place of ours, breaks a property. Five are not named
 //! in the design and are why the rules say so:
 //!
 //! * a node that stops ADD for a deletion notes it in `dataDir`, durably,
@@ -46,13 +48,15 @@
 //! * an answer on its way since before the deletion does not lift that stop;
 //! * a fetched claim is used only after a sync under it is through: the answer
 //!   to the fetch may be older than the end of the claim;
+//! * an answer with an older block than the one known brings nothing back, even if its sync was listed
+//!   later: of two syncs the later may be heard first;
 //! * a boot is known by its number *and* the kernel's boot id: a node that
 //!   lost `dataDir` while cut off gives a number twice.
 //!
 //! # Left out
 //!
-//! Time (rest, timeouts, back-off: any answer may simply not come), changes of
-//! a block (P7), `allocator: service`, strangers on the wire, a second ADD of a
+//! Time (rest, timeouts, back-off: any answer may simply not come),
+//! `allocator: service`, strangers on the wire, a second ADD of a
 //! live attachment (P4: fails before anything is sent), and a `stateDir` that
 //! vanishes while a shim is at work. The two VMs are not alike: the second
 //! registers, takes up and adds, which is what the first could hurt.

@@ -8,7 +8,7 @@ mod service;
 mod shim;
 
 pub(crate) use config::{Config, Rules, Start};
-pub(crate) use properties::{ACKNOWLEDGED, ADDRESS_ONCE, NOT_LEAKED, RUNNING, STAYS_AWAY};
+pub(crate) use properties::{ACKNOWLEDGED, ADDRESS_ONCE, INSIDE, NOT_LEAKED, RUNNING, STAYS_AWAY};
 
 use ipam_api::line::Offset;
 use network::{Reply, Request};
@@ -80,6 +80,10 @@ pub(crate) struct Budget {
     pub(crate) deletions: u8,
     /// VMs destroyed for good.
     pub(crate) losses: u8,
+    /// Times that the block gives its last address up.
+    pub(crate) shrinks: u8,
+    /// Times that the block gets an address more.
+    pub(crate) grows: u8,
 }
 
 /// Something that shows that a search got somewhere.
@@ -107,6 +111,12 @@ pub(crate) enum Event {
     Replaced,
     /// A sync arrived after a later one.
     LateSync,
+    /// A node confirmed that nothing lives in what its block gave up.
+    GivenUp,
+    /// A block took back what was leaving.
+    TakenBack,
+    /// A block grew by an address that it had given up for good.
+    GrownAnew,
 }
 
 /// Which events a search has met. Kept beside the states, not in them, so that
@@ -182,6 +192,10 @@ pub(crate) enum Action {
     DeleteNode,
     /// Somebody says that the node's VM is gone.
     VmGone,
+    /// Somebody makes the pool's blocks smaller.
+    Shrink,
+    /// Somebody makes them larger.
+    Grow,
 }
 
 impl Model for Config {
@@ -228,6 +242,13 @@ impl Config {
                 let gone = world.vms.get(*owner).is_some_and(|vm| !vm.on);
                 if left.deletions > 0 && node.deletion.is_none() {
                     actions.push(Action::DeleteNode);
+                }
+                let size: u64 = world.service.footprint.stays.iter().map(|extent| extent.size()).sum();
+                if left.shrinks > 0 && size > 1 {
+                    actions.push(Action::Shrink);
+                }
+                if left.grows > 0 && size < self.addresses {
+                    actions.push(Action::Grow);
                 }
                 if gone {
                     actions.push(Action::VmGone);
@@ -314,6 +335,14 @@ impl Config {
                 world.service_mut().delete(self.rules, &self.seen)?;
             }
             Action::VmGone => world.service_mut().end_claim(),
+            Action::Shrink => {
+                world.left.shrinks -= 1;
+                world.service_mut().shrink(self.rules)?;
+            }
+            Action::Grow => {
+                world.left.grows -= 1;
+                world.service_mut().grow(&self.seen)?;
+            }
             _ => self.shim_step(world, action)?,
         }
         Some(())

@@ -1,7 +1,7 @@
 //! Rules known to be bad: the search must find what each of them breaks, or it could not fail.
 
 use crate::model::{
-    ACKNOWLEDGED, ADDRESS_ONCE, Budget, Config, NOT_LEAKED, RUNNING, Rules, STAYS_AWAY, Start,
+    ACKNOWLEDGED, ADDRESS_ONCE, Budget, Config, INSIDE, NOT_LEAKED, RUNNING, Rules, STAYS_AWAY, Start,
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -110,4 +110,22 @@ fn a_boot_known_by_its_number_only_loses_pods() {
 fn a_lost_journal_taken_for_empty_loses_pods() {
     let budget = Budget { adds: 1, syncs: 1, journal_losses: 1, ..Budget::default() };
     breaks(Rules::LostIsEmpty, RUNNING, one_vm(budget));
+}
+
+#[test]
+fn a_block_that_an_older_version_confirms_is_cut_off_under_a_pod() {
+    let budget = Budget { adds: 1, syncs: 1, shrinks: 1, ..Budget::default() };
+    breaks(Rules::OlderVersionConfirms, INSIDE, Config { pods: 1, ..one_vm(budget) });
+}
+
+#[test]
+fn a_block_that_shrinks_after_a_time_is_cut_off_under_a_pod() {
+    let budget = Budget { adds: 1, shrinks: 1, ..Budget::default() };
+    breaks(Rules::LeavesByTime, INSIDE, Config { pods: 1, ..one_vm(budget) });
+}
+
+#[test]
+fn an_answer_older_than_a_change_of_the_block_gives_a_pod_what_is_anothers() {
+    let budget = Budget { adds: 1, syncs: 3, shrinks: 1, ..Budget::default() };
+    breaks(Rules::OlderBlockReturns, INSIDE, Config { pods: 1, ..one_vm(budget) });
 }

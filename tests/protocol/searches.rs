@@ -138,3 +138,38 @@ fn replacement() {
     let config = Config { vms: 2, addresses: 1, ..one_vm(budget) };
     search("replace", config, &[Event::Replaced, Event::Stale]);
 }
+
+#[test]
+fn a_block_that_shrinks_under_pods() {
+    let budget = Budget { adds: 2, syncs: 1, shrinks: 1, ..Budget::default() };
+    search("block shrinks under pods", one_vm(budget), &[Event::CutOff, Event::Reused]);
+}
+
+#[test]
+fn a_block_that_shrinks_and_grows() {
+    let budget = Budget { adds: 1, syncs: 2, shrinks: 1, grows: 1, ..Budget::default() };
+    let config = Config { pods: 1, ..one_vm(budget) };
+    let events = [Event::GivenUp, Event::TakenBack, Event::GrownAnew, Event::CutOff];
+    search("block shrinks and grows", config, &events);
+}
+
+#[test]
+fn a_block_that_shrinks_while_syncs_are_late() {
+    let budget = Budget { adds: 1, syncs: 2, shrinks: 1, ..Budget::default() };
+    let config = Config { pods: 1, slow_sync: true, ..one_vm(budget) };
+    search("block shrinks, late syncs", config, &[Event::GivenUp, Event::LateSync]);
+}
+
+#[test]
+fn a_block_that_shrinks_across_a_lost_journal() {
+    let budget = Budget { adds: 1, syncs: 2, shrinks: 1, crashes: 1, journal_losses: 1, ..Budget::default() };
+    let config = Config { pods: 1, ..one_vm(budget) };
+    search("block shrinks, killed shims, lost journal", config, &[Event::GivenUp, Event::Rebuilt]);
+}
+
+#[test]
+fn a_block_that_shrinks_across_a_reboot() {
+    let budget = Budget { adds: 1, syncs: 2, shrinks: 1, reboots: 1, ..Budget::default() };
+    let config = Config { pods: 1, ..one_vm(budget) };
+    search("block shrinks, reboot", config, &[Event::GivenUp, Event::Stale]);
+}

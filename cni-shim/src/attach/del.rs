@@ -146,10 +146,10 @@ fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachmen
     }
     let service = Service::of(context.conf, Patience::Heed);
     let end = Instant::now() + context.conf.timeout;
-    let (ours, others): (Vec<Entry>, Vec<Entry>) = context
-        .journal
-        .picture()?
-        .entries
+    let entries = context.journal.picture()?.entries;
+    // The last pod in what the block gave up is gone: the service waits for that word.
+    let confirms = claim.can_confirm_block(&entries)?;
+    let (ours, others): (Vec<Entry>, Vec<Entry>) = entries
         .into_iter()
         .filter(Entry::is_due)
         .partition(|entry| !entry.is_live() && entry.is_of(attachment));
@@ -158,7 +158,7 @@ fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachmen
         reached = tell(context, &service, claim, &entry)?;
     }
     let now = Uptime::now();
-    if reached && others.iter().any(|entry| context.is_overdue(entry, now)) {
+    if reached && (confirms || others.iter().any(|entry| context.is_overdue(entry, now))) {
         catch_up(context, &service, end);
     }
     Ok(())

@@ -325,10 +325,11 @@ fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
     addresses.iter().copied().map(IpNet::from).collect()
 }
 
-/// The block's ranges as pairs of addresses, both families.
+/// The block's ranges as pairs of addresses, both families; pods may live as well in what it gave up.
 pub(super) fn ranges(claim: &ClaimFile) -> Vec<(IpAddr, IpAddr)> {
     let mut ranges = Vec::new();
-    for range in &claim.node.block.ranges {
+    let block = &claim.node.block;
+    for range in block.ranges.iter().chain(&block.leaving) {
         ranges.push((range.first, range.last));
         if let (Some(first), Some(last)) = (range.first6, range.last6)
             && range.first.is_ipv4()

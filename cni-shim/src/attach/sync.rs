@@ -170,13 +170,16 @@ impl Locked<'_> {
     /// The journal to send. `asOfSeq` is drawn and the entries are read under one
     /// lock: what is made later has a higher number, what was made before is listed.
     fn list(&mut self, context: &NodeContext<'_>) -> Result<Listed, CniError> {
-        let claim = match self.ready(&context.conf.name, &context.boot_id)? {
+        let mut claim = match self.ready(&context.conf.name, &context.boot_id)? {
             Readiness::Ready(claim) => *claim,
             Readiness::NoClaim => return Ok(Listed::NoClaim),
             Readiness::Lost(_) => return Ok(Listed::Lost),
         };
         let as_of_seq = self.draw()?;
         let entries = self.entries()?;
+        if claim.take_up_block(&entries)? {
+            self.save_claim(&claim)?;
+        }
         let live = entries.iter().filter(|entry| entry.is_live()).count();
         // The deletion stops ADD since it is in claim.json: an empty journal stays empty.
         let deletion = match &claim.standing {
@@ -275,7 +278,14 @@ fn settle(
     };
     let Some(mut claim) = locked.claim()? else { return Ok(Next::Again) };
     if claim.refresh(node, listing.request.as_of_seq, now) {
+        let entries = locked.entries()?;
+        claim.take_up_block(&entries)?;
         locked.save_claim(&claim)?;
+        // Known only now: the next listing, in the name of the smaller block, confirms that it is enough.
+        let told = listing.claim.node.block.version;
+        if claim.node.block.version != told && claim.can_confirm_block(&entries)? {
+            next = Next::Again;
+        }
     }
     Ok(match &claim.standing {
         // Known only now: the next listing, made while no ADD begins any more, confirms it if it is empty.

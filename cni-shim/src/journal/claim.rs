@@ -1,7 +1,7 @@
-use super::{JournalError, Machine, Uptime};
+use super::{Entry, JournalError, Machine, Uptime};
 use ipam_api::{
     line::{Extent, Line, Offset},
-    wire::{Boot, BootSeq, Node, NodeStamp, NodeState, Seq, Stamp},
+    wire::{BlockVersion, Boot, BootSeq, Node, NodeStamp, NodeState, Seq, Stamp},
 };
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -59,6 +59,10 @@ pub struct ClaimFile {
     /// `asOfSeq` of the sync that the description answers.
     #[serde(default)]
     pub described_as_of: Seq,
+    /// The version of the block that this node works with, where the description is of a later one:
+    /// pods may live in what that gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub works_with: Option<BlockVersion>,
     /// Until a sync has told what rests: addresses of which nothing is known count as given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<Forgotten>,
@@ -98,6 +102,7 @@ impl ClaimFile {
             standing: Standing::Planned,
             adopted_at: Seq(0),
             described_as_of: Seq(0),
+            works_with: None,
             forgotten,
             machine: same.and_then(|before| before.machine.clone()),
             host_known_in: None,
@@ -124,8 +129,12 @@ impl ClaimFile {
                 (_, word @ Standing::Deleting { .. }) => self.standing = word,
                 (Standing::Planned | Standing::Active | Standing::Deleting { .. }, _) => {}
             }
-            // An older one would bring back addresses that the block has lost, or lose new ones.
-            if as_of >= self.described_as_of {
+            // An older one would bring back addresses that the block has lost, or lose new ones. Of two syncs
+            // the later may be heard first: then the answer to it is the older one.
+            if as_of >= self.described_as_of && node.block.version >= self.node.block.version {
+                if node.block.version != self.node.block.version {
+                    self.works_with.get_or_insert(self.node.block.version);
+                }
                 self.node = node;
                 self.received = now;
                 self.described_as_of = as_of;
@@ -133,6 +142,39 @@ impl ClaimFile {
             }
         }
         same
+    }
+
+    /// Takes up the block as described, unless a pod lives in what it gave up; until then requests go on
+    /// in the name of the version before. Whether anything changed. `entries` are all of the
+    /// journal's, read under its lock: what is stamped after has nothing there any more.
+    ///
+    /// # Errors
+    /// The block is on no line.
+    pub fn take_up_block(&mut self, entries: &[Entry]) -> Result<bool, JournalError> {
+        if self.works_with.is_none() || !self.lives_outside_block(entries)?.is_empty() {
+            return Ok(false);
+        }
+        self.works_with = None;
+        Ok(true)
+    }
+
+    /// Whether the service waits for the word that no pod lives in what the block gave up, and it can be given.
+    ///
+    /// # Errors
+    /// The block is on no line.
+    pub fn can_confirm_block(&self, entries: &[Entry]) -> Result<bool, JournalError> {
+        Ok(!self.node.block.leaving.is_empty() && self.lives_outside_block(entries)?.is_empty())
+    }
+
+    /// Addresses with pods that are none of the block as described.
+    fn lives_outside_block(&self, entries: &[Entry]) -> Result<Vec<IpAddr>, JournalError> {
+        let line = self.line()?;
+        let block = self.block(line)?;
+        let inside = |address: IpAddr| {
+            line.offset_of(address).is_ok_and(|at| block.iter().any(|extent| extent.contains(at)))
+        };
+        let live = entries.iter().filter(|entry| entry.is_live());
+        Ok(live.map(|entry| entry.address).filter(|&address| !inside(address)).collect())
     }
 
     /// Whether both are of one claim and one boot: answers to requests of another count for nothing.
@@ -152,7 +194,7 @@ impl ClaimFile {
     pub fn stamp(&self, seq: Seq, machine: Option<&str>) -> NodeStamp {
         NodeStamp {
             stamp: Stamp { claim: self.node.claim, boot: self.boot.seq, seq },
-            block: self.node.block.version,
+            block: self.works_with.unwrap_or(self.node.block.version),
             boot_id: Some(self.boot.id.clone()),
             machine: machine.map(str::to_owned),
         }
@@ -166,7 +208,7 @@ impl ClaimFile {
         Line::of(&self.node.network.cidrs).map_err(|error| JournalError::Node(error.to_string()))
     }
 
-    /// The block on that line.
+    /// The block on that line: what the service gives pods, not what it has given up.
     ///
     /// # Errors
     /// A range is not on the line.
@@ -211,6 +253,7 @@ fn standing(node: &Node) -> Standing {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::journal::entry::tests::intent;
     use ipam_api::wire::Claim;
     use serde_json::json;
 
@@ -277,6 +320,70 @@ pub(crate) mod tests {
         assert_eq!((claim.node.max_pods, claim.received), (larger.max_pods, Uptime(1)));
         claim.refresh(node(1, None), Seq(7), Uptime(3));
         assert_eq!((claim.node.max_pods, claim.forgotten), (node(1, None).max_pods, None));
+    }
+
+    /// The node with a block of this version that ends, and what it gives up that ends, at these addresses.
+    fn resized(version: u64, last: u8, leaving: Option<u8>) -> Node {
+        let mut node = node(1, None);
+        node.block = serde_json::from_value(json!({
+            "version": version,
+            "ranges": [{"first": "10.240.1.0", "last": format!("10.240.1.{last}")}],
+            "leaving": leaving.map(|to| json!({"first": format!("10.240.1.{}", last + 1), "last": format!("10.240.1.{to}")}))
+                .into_iter().collect::<Vec<_>>(),
+        }))
+        .unwrap();
+        node
+    }
+
+    #[test]
+    fn a_smaller_block_is_taken_up_when_nothing_lives_in_what_goes() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        let says = |claim: &ClaimFile| claim.stamp(Seq(9), None).block.0;
+        let (stays, goes) = (intent("a", "10.240.1.0", 5), intent("b", "10.240.1.3", 6));
+        let both = [stays.clone(), goes.clone()];
+        claim.refresh(resized(2, 1, Some(3)), Seq(5), Uptime(1));
+        let sizes = |claim: &ClaimFile| -> Vec<u64> {
+            claim.block(claim.line().unwrap()).unwrap().iter().map(|extent| extent.size()).collect()
+        };
+        assert_eq!(sizes(&claim), [2], "no pod begins in what goes");
+        assert!(!claim.take_up_block(&both).unwrap() && !claim.can_confirm_block(&both).unwrap());
+        assert_eq!(says(&claim), 1);
+        // Smaller still, and the first version is the one that it works with.
+        claim.refresh(resized(3, 0, Some(3)), Seq(6), Uptime(1));
+        assert!(!claim.take_up_block(&both).unwrap());
+        assert_eq!(says(&claim), 1);
+
+        let mut released = goes.clone();
+        released.released(Seq(7), Uptime(7));
+        let one = [stays.clone(), released];
+        assert!(claim.take_up_block(&one).unwrap() && claim.can_confirm_block(&one).unwrap());
+        assert_eq!(says(&claim), 3);
+        assert!(!claim.take_up_block(&one).unwrap(), "once");
+        claim.refresh(resized(3, 0, None), Seq(7), Uptime(1));
+        assert!(!claim.can_confirm_block(&one).unwrap(), "the service has heard it");
+    }
+
+    #[test]
+    fn what_a_block_gave_up_does_not_come_back_by_an_answer_that_is_older() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        claim.refresh(resized(2, 1, None), Seq(5), Uptime(1));
+        assert!(claim.take_up_block(&[]).unwrap());
+        // Listed later, heard before the block shrank.
+        claim.refresh(node(1, None), Seq(6), Uptime(2));
+        assert_eq!(claim.block(claim.line().unwrap()).unwrap()[0].size(), 2);
+        assert_eq!(claim.stamp(Seq(9), None).block.0, 2);
+    }
+
+    #[test]
+    fn a_larger_block_is_taken_up_at_once() {
+        let mut claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
+        let pods = [intent("a", "10.240.1.0", 5), intent("b", "10.240.1.3", 6)];
+        claim.refresh(resized(2, 1, Some(3)), Seq(5), Uptime(1));
+        assert!(!claim.take_up_block(&pods).unwrap());
+        // What was to go is taken back, and more given.
+        claim.refresh(resized(3, 7, None), Seq(6), Uptime(1));
+        assert!(claim.take_up_block(&pods).unwrap());
+        assert_eq!(claim.stamp(Seq(9), None).block.0, 3);
     }
 
     #[test]

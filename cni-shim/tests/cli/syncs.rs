@@ -72,6 +72,43 @@ fn a_refused_entry_is_told_of_and_not_sent_for_ever() {
     assert_eq!(entries(&node), [("10.240.1.0".to_owned(), "released".to_owned())]);
 }
 
+/// The header of the last sync.
+fn last_sync(node: &Node) -> String {
+    let state = node.service.state();
+    let sync = state.requests.iter().rev().find(|request| !request.body["asOfSeq"].is_null());
+    sync.unwrap().stamp.clone()
+}
+
+#[test]
+fn a_smaller_block_is_confirmed_in_its_own_name_once_nothing_lives_in_what_goes() {
+    let node = Node::new();
+    let pods = ["a", "b", "c"].map(|name| (name, node.pod()));
+    for (name, pod) in &pods {
+        node.add(name, pod).done();
+    }
+    node.service.state().node["block"] = json!({
+        "version": 2,
+        "ranges": [{"first": "10.240.1.0", "last": "10.240.1.1", "first6": "fd00:10::100", "last6": "fd00:10::101"}],
+        "leaving": [{"first": "10.240.1.2", "last": "10.240.1.3", "first6": "fd00:10::102", "last6": "fd00:10::103"}],
+    });
+    for _ in 0..2 {
+        node.by_hand("sync").done();
+        assert!(last_sync(&node).contains("block=1"), "{}", last_sync(&node));
+    }
+    // One address is left, and it goes.
+    node.add("late", &node.pod()).failed(102);
+    let (name, pod) = &pods[2];
+    node.del(name, &pod.path()).done();
+    assert!(
+        last_sync(&node).contains("block=2"),
+        "the DEL of the last pod there says so: {}",
+        last_sync(&node)
+    );
+    node.del("a", &pods[0].1.path()).done();
+    node.add("d", &node.pod()).done();
+    assert_eq!(node.entry("10.240.1.0")["containerId"], "d");
+}
+
 #[test]
 fn a_deletion_is_confirmed_once_nothing_lives() {
     let node = Node::new();

@@ -32,6 +32,9 @@ pub enum Slot<'a, A = Attachment> {
     Outside,
     /// In the block, with its row, of whichever claim, if it was ever held.
     InBlock(Option<&'a Row<A>>),
+    /// The same, but the block gives it up, and its node knew that when it made the
+    /// request: what lives there goes on, nothing new begins.
+    Leaving(Option<&'a Row<A>>),
 }
 
 /// What becomes of a request to hold an address.
@@ -64,8 +67,8 @@ pub enum Release {
 ///
 /// # Errors
 /// The address is outside the block or another claim's, or the request is
-/// newer but the node gets nothing new: its claim is not taken up, or it is
-/// being deleted.
+/// newer but the node gets nothing new: its claim is not taken up, it is
+/// being deleted, or it knows that its block gives the address up.
 pub fn hold<A: PartialEq>(
     node: &NodeLedger,
     stamp: Stamp,
@@ -75,13 +78,13 @@ pub fn hold<A: PartialEq>(
 ) -> Result<Hold, Refusal> {
     let row = match slot {
         Slot::Outside => return Err(Taken::OutsideBlock.into()),
-        Slot::InBlock(Some(row)) if row.stamp.claim != node.claim => {
+        Slot::InBlock(Some(row)) | Slot::Leaving(Some(row)) if row.stamp.claim != node.claim => {
             if row.is_held() {
                 return Err(Taken::OtherClaim.into());
             }
             None
         }
-        Slot::InBlock(row) => *row,
+        Slot::InBlock(row) | Slot::Leaving(row) => *row,
     };
     let theirs = row.filter(|row| row.is_held() && row.attachment == *attachment);
     if theirs.is_some_and(|row| row.stamp == stamp) {
@@ -95,6 +98,7 @@ pub fn hold<A: PartialEq>(
     match node.state {
         NodeState::Planned => Err(Stale::NotTakenUp.into()),
         NodeState::Deleting => Err(Stale::Deleting.into()),
+        NodeState::Active if matches!(slot, Slot::Leaving(_)) => Err(Taken::Leaving.into()),
         NodeState::Active => Ok(Hold::Take),
     }
 }
@@ -107,13 +111,13 @@ pub fn hold<A: PartialEq>(
 pub fn release<A>(node: &NodeLedger, stamp: Stamp, slot: &Slot<'_, A>) -> Release {
     let row = match slot {
         Slot::Outside => return Release::Nothing,
-        Slot::InBlock(Some(row)) if row.stamp.claim != node.claim => {
+        Slot::InBlock(Some(row)) | Slot::Leaving(Some(row)) if row.stamp.claim != node.claim => {
             if row.is_held() {
                 return Release::Nothing;
             }
             None
         }
-        Slot::InBlock(row) => *row,
+        Slot::InBlock(row) | Slot::Leaving(row) => *row,
     };
     if stamp <= newest(node, row) { Release::NotNewer } else { Release::Record }
 }

@@ -1,10 +1,10 @@
 //! A node's whole journal against the ledger.
 
-use super::{NodeLedger, Row, Taken};
+use super::{Footprint, NodeLedger, Row, Taken};
 use crate::{
-    line::{Extent, Offset},
+    line::Offset,
     names::Attachment,
-    wire::{AllocationState, EntryState, NodeState, Seq, Stamp},
+    wire::{AllocationState, BlockVersion, EntryState, NodeState, Seq, Stamp},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +26,8 @@ pub struct Entry<A = Attachment> {
 pub struct Listing<A = Attachment> {
     /// Drawn under the journal's lock before the listing.
     pub as_of: Seq,
+    /// The version of the block that the node worked with when it made the listing.
+    pub block: BlockVersion,
     /// Every entry.
     pub entries: Vec<Entry<A>>,
     /// The deletion it confirms if nothing is left.
@@ -59,19 +61,22 @@ pub struct SyncDecision<A = Attachment> {
     pub verdicts: Vec<Verdict>,
     /// Whether it confirms the deletion: the block is empty and its node stays away from it.
     pub confirms_deletion: bool,
+    /// Whether it confirms that nothing lives in what the block gives up: it can be given to others.
+    pub confirms_shrink: bool,
 }
 
 /// Decides a sync of a node as [admitted](NodeLedger::admit); rows of earlier
 /// boots have ended if it said so.
 ///
 /// `block` is where the node's block lies, `rows` every row in it, of whichever
-/// claim. A listing that is not newer than the last one changes nothing and
+/// claim. What lives in a part that the block gives up is held like everything
+/// else: a node that found it there says the truth. A listing that is not newer than the last one changes nothing and
 /// gets the current answer. Otherwise it is the truth about all that was said
 /// up to `as_of`, and the rows of later requests stand.
 #[must_use]
 pub fn sync<A: Clone + Ord>(
     node: &NodeLedger,
-    block: &[Extent],
+    block: &Footprint,
     rows: &BTreeMap<Offset, Row<A>>,
     listing: &Listing<A>,
 ) -> SyncDecision<A> {
@@ -93,6 +98,7 @@ pub fn sync<A: Clone + Ord>(
         && node.deletion == listing.deletion
         && !listing.entries.iter().any(|entry| entry.state.is_live())
         && !after.values().any(Row::is_held);
+    let confirms_shrink = newer && block.is_given_up(&node, &after, listing);
     let ends = rows
         .iter()
         .filter(|(at, row)| row.is_held() && !after.get(at).is_some_and(|now| holds_on(row, now)))
@@ -100,13 +106,13 @@ pub fn sync<A: Clone + Ord>(
         .collect();
     let writes =
         after.into_iter().filter(|(at, row)| rows.get(at).is_none_or(|was| is_rewritten(was, row))).collect();
-    SyncDecision { newer, node, ends, writes, verdicts, confirms_deletion }
+    SyncDecision { newer, node, ends, writes, verdicts, confirms_deletion, confirms_shrink }
 }
 
 /// Brings the rows in step with a listing that is newer than the last one.
 fn adopt<A: Clone + Ord>(
     node: &NodeLedger,
-    block: &[Extent],
+    block: &Footprint,
     rows: &mut BTreeMap<Offset, Row<A>>,
     as_of: Stamp,
     entries: &[Entry<A>],
@@ -145,11 +151,11 @@ fn adopt<A: Clone + Ord>(
 
 fn refusal<A>(
     node: &NodeLedger,
-    block: &[Extent],
+    block: &Footprint,
     rows: &BTreeMap<Offset, Row<A>>,
     entry: &Entry<A>,
 ) -> Option<Taken> {
-    if !block.iter().any(|extent| extent.contains(entry.at)) {
+    if !block.has(entry.at) {
         return Some(Taken::OutsideBlock);
     }
     rows.get(&entry.at)
@@ -159,7 +165,7 @@ fn refusal<A>(
 
 fn verdict<A: PartialEq>(
     node: &NodeLedger,
-    block: &[Extent],
+    block: &Footprint,
     rows: &BTreeMap<Offset, Row<A>>,
     entry: &Entry<A>,
 ) -> Verdict {

@@ -33,8 +33,8 @@ fn row(attachment: u8, seq: u64, state: AllocationState) -> Row<u8> {
     Row { attachment, stamp: stamp(seq), state }
 }
 
-fn block() -> Vec<Extent> {
-    Extent::new(Offset(0), Offset(BLOCK)).into_iter().collect()
+fn block() -> Footprint {
+    Footprint::whole(Extent::new(Offset(0), Offset(BLOCK)).into_iter().collect())
 }
 
 fn entry(at: u64, attachment: u8, state: EntryState, seq: u64) -> Entry<u8> {
@@ -42,7 +42,7 @@ fn entry(at: u64, attachment: u8, state: EntryState, seq: u64) -> Entry<u8> {
 }
 
 fn listing(as_of: u64, entries: Vec<Entry<u8>>) -> Listing<u8> {
-    Listing { as_of: Seq(as_of), entries, deletion: None }
+    Listing { as_of: Seq(as_of), block: BlockVersion(2), entries, deletion: None }
 }
 
 #[test]
@@ -142,6 +142,59 @@ fn nothing_new_before_the_first_sync_nor_after_the_deletion() {
     assert_eq!((planned.ending(), deleting.ending()), (Ending::Now, Ending::OnConfirmation));
     let taken_up = sync(&planned, &block(), &Rows::new(), &listing(3, vec![]));
     assert_eq!((taken_up.node.state, taken_up.node.floor), (NodeState::Active, Seq(3)));
+}
+
+/// Offsets 0 and 1 stay, 2 leaves since version 2, which is the current one.
+fn shrinking() -> Footprint {
+    let extent = |first, next| Extent::new(Offset(first), Offset(next)).unwrap();
+    let leaving = Leaving { extent: extent(2, 3), since: BlockVersion(2) };
+    Footprint { stays: vec![extent(0, 2)], leaves: vec![leaving] }
+}
+
+#[test]
+fn what_a_block_gives_up_is_held_by_nodes_that_do_not_know_it() {
+    let (node, block) = (active(), shrinking());
+    let held = row(1, 5, AllocationState::Held);
+    let asks = |version, at, row| {
+        hold(&node, stamp(6), &2, &block.slot(BlockVersion(version), Offset(at), row), None)
+    };
+    assert_eq!(asks(1, 2, None), Ok(Hold::Take));
+    assert_eq!(asks(2, 2, None), Err(Taken::Leaving.into()));
+    assert_eq!(asks(2, 1, None), Ok(Hold::Take));
+    assert_eq!(asks(1, 3, None), Err(Taken::OutsideBlock.into()));
+    let known = block.slot(BlockVersion(2), Offset(2), Some(&held));
+    assert_eq!(hold(&node, stamp(5), &1, &known, None), Ok(Hold::AlreadyHeld), "a replay");
+    assert_eq!(hold(&node, stamp(4), &1, &known, None), Ok(Hold::NotNewer(AllocationState::Held)));
+    assert_eq!(release(&node, stamp(6), &known), Release::Record);
+}
+
+#[test]
+fn only_a_listing_of_the_current_version_without_life_confirms_a_smaller_block() {
+    let (node, block, none) = (active(), shrinking(), Rows::new());
+    let confirms = |rows: &Rows, version, entries| {
+        let listing = Listing { block: BlockVersion(version), ..listing(9, entries) };
+        sync(&node, &block, rows, &listing).confirms_shrink
+    };
+    let elsewhere = || vec![entry(1, 1, EntryState::Wired, 5), entry(2, 2, EntryState::Released, 6)];
+    assert!(confirms(&none, 2, elsewhere()));
+    assert!(!confirms(&none, 1, elsewhere()), "the node may have given out more since");
+    for state in [EntryState::Intent, EntryState::Wired, EntryState::Releasing] {
+        assert!(!confirms(&none, 2, vec![entry(2, 2, state, 5)]), "{state:?}");
+    }
+    let at = |seq| Rows::from([(Offset(2), row(3, seq, AllocationState::Held))]);
+    assert!(confirms(&at(8), 2, vec![]), "the listing ends it");
+    assert!(!confirms(&at(10), 2, vec![]), "made after the listing");
+    let whole = sync(&node, &self::block(), &none, &listing(9, vec![]));
+    assert!(!whole.confirms_shrink, "nothing leaves");
+    let late = NodeLedger { floor: Seq(9), ..active() };
+    assert!(!sync(&late, &block, &none, &listing(9, vec![])).confirms_shrink, "a late listing");
+}
+
+#[test]
+fn a_pod_found_where_a_block_shrank_is_on_record() {
+    let found = listing(9, vec![entry(2, 1, EntryState::Wired, 5)]);
+    let decision = sync(&active(), &shrinking(), &Rows::new(), &found);
+    assert_eq!((decision.verdicts, decision.writes.len()), (vec![Verdict::Kept], 1));
 }
 
 #[test]

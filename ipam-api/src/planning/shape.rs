@@ -31,6 +31,11 @@ impl BlockShape {
         self.size
     }
 
+    /// A piece of such a block.
+    pub(super) fn of_size(self, size: u64) -> Self {
+        Self { size, ..self }
+    }
+
     /// How it lies on the line.
     #[must_use]
     pub fn alignment(&self) -> Alignment {

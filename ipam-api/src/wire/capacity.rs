@@ -23,6 +23,8 @@ pub struct SubnetCapacity {
     pub claimed: u64,
     /// In blocks of nodes being deleted (a part of `claimed`): not claimable until confirmed.
     pub deleting: u64,
+    /// Given up by blocks (a part of `claimed`): free when their nodes have confirmed that no pod is left there.
+    pub leaving: u64,
     /// Held by pods.
     pub used: u64,
 }
@@ -47,6 +49,8 @@ pub struct PoolCapacity {
     pub deleting: u64,
     /// Claimed blocks beyond `nodes` + `surge`.
     pub over_by: u64,
+    /// Addresses given up by its blocks and not yet confirmed empty.
+    pub leaving: u64,
     /// Addresses held by pods.
     pub used: u64,
     /// How many more nodes would fit in its subnets beyond the blocks reserved.

@@ -66,6 +66,10 @@ pub struct Block {
     pub version: BlockVersion,
     /// Where it lies.
     pub ranges: Vec<Range>,
+    /// What it has given up: still the node's, for pods that have an address there, until a sync
+    /// with the block's current version shows that none is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Range>,
 }
 
 /// What a node's shim needs of the subnet and VNet.

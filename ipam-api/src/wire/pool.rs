@@ -91,7 +91,8 @@ pub struct PoolPatch {
     /// Where its nodes live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subnets: Option<Vec<PoolSubnet>>,
-    /// Most pods a node runs; fixed while nodes have claimed blocks.
+    /// Most pods a node runs. Blocks that nodes have claimed grow at once, all of them or none;
+    /// what they give up is free when each node has confirmed that no pod is left there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pods: Option<MaxPods>,
     /// Nodes planned.
@@ -100,7 +101,7 @@ pub struct PoolPatch {
     /// Extra nodes during an upgrade; null for 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surge: Option<Surge>,
-    /// Addresses a block has beyond `maxPods`; fixed while nodes have claimed blocks.
+    /// Addresses a block has beyond `maxPods`; claimed blocks grow and shrink as with `maxPods`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headroom: Option<Headroom>,
     /// How a block lies on the line; fixed at creation.
@@ -131,6 +132,8 @@ pub struct PoolStatus {
     pub deleting: u64,
     /// Claimed blocks beyond `nodes` + `surge`: they stay until nodes leave.
     pub over_by: u64,
+    /// Addresses that blocks have given up: free when their nodes have confirmed that no pod is left there.
+    pub leaving: u64,
 }
 
 /// A pool as the service knows it.

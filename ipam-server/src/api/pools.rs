@@ -94,7 +94,8 @@ pub(crate) async fn get(
 /// Makes a pool and reserves all its blocks, or changes it; all at once or not at all.
 ///
 /// Raising `nodes` reserves more and moves nothing; lowering gives unclaimed blocks back and, below what is
-/// claimed, leaves the pool over its plan until nodes leave. A pool has at most 262,144 blocks (nodes and surge).
+/// claimed, leaves the pool over its plan until nodes leave. Blocks that nodes have claimed follow `maxPods` and
+/// `headroom`, as with PATCH. A pool has at most 262,144 blocks (nodes and surge).
 #[utoipa::path(
     put, path = "/v1/pools/{pool}", operation_id = "putPool", tag = "pools",
     params(PoolPath, ChangeQuery, ConditionHeaders), request_body = PoolSpec,
@@ -120,6 +121,12 @@ pub(crate) async fn put(
 }
 
 /// Edits a pool: scales it, for one.
+///
+/// `maxPods` and `headroom` change the blocks that nodes have claimed as well. They grow in this request, all of
+/// them or none: where they lie if the next addresses are free, else by another range, which
+/// `contiguous: required` and `alignment: prefix` do not allow. When they shrink they keep their lowest addresses; the
+/// others are shown as `leaving` until each node has confirmed that no pod is left there. Addresses that the service itself
+/// picked (`allocator: service`) have to be given back first. Nodes being deleted keep the block they have.
 #[utoipa::path(
     patch, path = "/v1/pools/{pool}", operation_id = "patchPool", tag = "pools",
     params(PoolPath, ChangeQuery, ConditionHeaders),

@@ -41,7 +41,7 @@ impl Store {
             (_, Some(owner)) => (AddressUse::Node, Some(owner)),
             (Use::Free, None) => (AddressUse::Free, None),
             (Use::Reservation(_) | Use::Node(_), None) => (AddressUse::Reserved, None),
-            (Use::Block(block), None) => {
+            (Use::Block(block) | Use::Leaving { block, .. }, None) => {
                 let claimant = name(&mut tx, CLAIMANT, block, None).await?;
                 (if held { AddressUse::Pod } else { AddressUse::Block }, claimant)
             }

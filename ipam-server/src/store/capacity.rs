@@ -19,7 +19,8 @@ const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         CAST(SUM(CASE WHEN e.kind = 'block' AND b.node IS NULL THEN e.next - e.first ELSE 0 END) AS BIGINT)
             AS planned,
         CAST(SUM(CASE WHEN b.node IS NOT NULL THEN e.next - e.first ELSE 0 END) AS BIGINT) AS claimed,
-        CAST(SUM(CASE WHEN n.state = 'deleting' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS deleting
+        CAST(SUM(CASE WHEN n.state = 'deleting' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS deleting,
+        CAST(SUM(CASE WHEN e.leaving IS NOT NULL THEN e.next - e.first ELSE 0 END) AS BIGINT) AS leaving
     FROM subnet AS s
     JOIN vnet AS v ON v.id = s.vnet
     JOIN extent AS e ON e.subnet = s.id AND e.kind <> 'end'
@@ -42,6 +43,7 @@ struct SubnetSums {
     planned: i64,
     claimed: i64,
     deleting: i64,
+    leaving: i64,
 }
 
 impl Store {
@@ -68,6 +70,7 @@ impl Store {
                 claimed: pool.claimed,
                 deleting: pool.deleting,
                 over_by: pool.over_by(),
+                leaving: pool.leaving,
                 used: used_by.get(&pool.id).copied().unwrap_or_default(),
                 more_nodes,
                 pool: pool.name,
@@ -87,6 +90,7 @@ fn subnet_capacity(sum: &SubnetSums, used: &HashMap<i64, u64>) -> Result<SubnetC
         planned: sum.planned.cast_unsigned(),
         claimed: sum.claimed.cast_unsigned(),
         deleting: sum.deleting.cast_unsigned(),
+        leaving: sum.leaving.cast_unsigned(),
         used: used.get(&sum.id).copied().unwrap_or_default(),
     })
 }

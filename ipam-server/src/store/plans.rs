@@ -198,6 +198,9 @@ async fn shares_of(
         }
         share.unclaimed = kept;
     }
+    if pools::shape(&old.spec).size() != pools::shape(spec).size() {
+        pools::resizing(tx, old, spec, supplies).await?;
+    }
     let mut shares: Vec<PoolShare> = Vec::with_capacity(spec.subnets.len());
     for asked in &spec.subnets {
         let new = PoolShare::new(asked.subnet.clone(), asked.nodes);

@@ -1,8 +1,10 @@
 mod apply;
+mod resize;
 mod row;
 mod supply;
 
 pub(super) use apply::{Wish, give_back, settle, take, wish, wrong};
+pub(super) use resize::{resize, resizing};
 pub(super) use row::{Member, StoredPool, all, by_id, find, get, shape};
 pub(super) use supply::{Detail, OwnNeed, holdings, own_need, shares, supply, unclaimed};
 
@@ -39,7 +41,7 @@ const DELETE: &str = "DELETE FROM pool WHERE id = $1";
 #[cfg(test)]
 pub(super) fn statements() -> Vec<&'static str> {
     let own = [SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE];
-    [&own[..], supply::STATEMENTS, apply::STATEMENTS].concat()
+    [&own[..], supply::STATEMENTS, apply::STATEMENTS, resize::STATEMENTS].concat()
 }
 
 impl Store {
@@ -249,21 +251,13 @@ async fn plan_in(tx: &mut Tx, pool: i64, leaves: &[Member]) -> Result<()> {
     Ok(())
 }
 
-/// What of a pool cannot change, or not while it has nodes.
+/// What of a pool cannot change, or not while it has nodes there.
 pub(super) async fn check_change(tx: &mut Tx, old: &StoredPool, spec: &PoolSpec) -> Result<()> {
     let name = &old.name;
     if old.spec.alignment != spec.alignment {
         return Err(StoreError::Exists(format!(
             "pool {name} has alignment {}, fixed at creation: keep it, or make another pool",
             alignment(old.spec.alignment)
-        )));
-    }
-    if old.claimed > 0 && (old.spec.max_pods, old.spec.headroom) != (spec.max_pods, spec.headroom) {
-        let rows: Vec<(String,)> = tx.fetch_all(SOME_NODES, args![old.id]).await?;
-        let names: Vec<_> = rows.into_iter().map(|(name,)| name).collect();
-        return Err(StoreError::InUse(format!(
-            "maxPods and headroom of pool {name} are fixed while nodes have claimed blocks ({}): make another pool, or delete the nodes first",
-            SomeOf::counted("node", &names, old.claimed)
         )));
     }
     for member in left(old, spec) {
@@ -316,5 +310,9 @@ async fn update(tx: &mut Tx, old: &StoredPool, spec: &PoolSpec) -> Result<()> {
     ];
     tx.execute(UPDATE, args).await?;
     put_members(tx, old.id, &members).await?;
+    if shape(&old.spec).size() != shape(spec).size() {
+        // Before new blocks are planned: what lies beside a claimed block is of most use to it.
+        resize(tx, old, spec).await?;
+    }
     plan_in(tx, old.id, &left(old, spec)).await
 }

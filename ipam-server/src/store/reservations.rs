@@ -309,8 +309,8 @@ pub(super) async fn nodes_inside(tx: &mut Tx, subnet: i64, extent: Extent) -> Re
 /// Nothing but nodes' own addresses is in an extent that a reservation is to cover.
 pub(super) async fn check_free(tx: &mut Tx, subnet: &SubnetRow, extent: Extent, who: &str) -> Result<()> {
     let tiles = tiling::inside(tx, subnet.id, extent).await?;
-    let Some(tile) = tiles.iter().find(|tile| matches!(tile.usage, Use::Reservation(_) | Use::Block(_)))
-    else {
+    let taken = |usage| matches!(usage, Use::Reservation(_) | Use::Block(_) | Use::Leaving { .. });
+    let Some(tile) = tiles.iter().find(|tile| taken(tile.usage)) else {
         return Ok(());
     };
     let line = subnet.line()?;

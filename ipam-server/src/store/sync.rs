@@ -6,15 +6,16 @@ use super::{
     book::{Book, Holder, Row, Tenancy},
     db::{Tx, args},
     events::{self, Deed},
-    nodes,
+    mutation::changed,
+    nodes, tiling,
 };
 use ipam_api::{
     ledger::{self, Entry, Listing, SyncDecision, Verdict},
     line::Offset,
     names::Attachment,
     wire::{
-        Allocator, EntryResult, FieldError, Problem, ProblemType, SyncAnswer, SyncEntry, SyncOutcome,
-        SyncRequest,
+        Allocator, BlockVersion, EntryResult, FieldError, Problem, ProblemType, SyncAnswer, SyncEntry,
+        SyncOutcome, SyncRequest,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -54,19 +55,19 @@ impl Store {
             }
             (Some(_), Some(holder)) => holder.clone(),
         };
-        let listing = listing(&holder, request)?;
         book.load_block(&mut tx, holder.block).await?;
         book.load_held_by(&mut tx, holder.id).await?;
         let Some(stamp) = &call.stamp else { return Err(needs_stamp(&call.node)) };
+        let listing = listing(&holder, stamp.block, request)?;
         let holder = book.admit(&call.node, stamp, now)?;
 
         let mut rows = BTreeMap::new();
-        for extent in &holder.extents {
+        for extent in holder.footprint.extents() {
             for row in book.rows_in(holder.subnet, extent.first(), extent.next()) {
                 rows.insert(row.offset(), row.word()?);
             }
         }
-        let decision = ledger::sync(&holder.ledger, &holder.extents, &rows, &listing);
+        let decision = ledger::sync(&holder.ledger, &holder.footprint, &rows, &listing);
         apply(&mut book, &holder, &decision, request, &listing, now)?;
         book.save(&mut tx).await?;
         if decision.newer {
@@ -79,6 +80,14 @@ impl Store {
                 events::note(&mut tx, by, &Deed::freed(was)?, now.as_millisecond()).await?;
             }
             None
+        } else if decision.confirms_shrink {
+            let was = nodes::node_view(&mut tx, &call.node, now).await?;
+            tiling::let_go(&mut tx, holder.subnet, holder.block).await?;
+            changed(&mut tx).await?;
+            let is = nodes::node_view(&mut tx, &call.node, now).await?;
+            let deed = Deed::of_node(was.as_ref(), is.as_ref())?;
+            events::note(&mut tx, by, &deed, now.as_millisecond()).await?;
+            is
         } else {
             nodes::node_view(&mut tx, &call.node, now).await?
         };
@@ -90,7 +99,7 @@ impl Store {
     }
 }
 
-fn listing(holder: &Holder, request: &SyncRequest) -> Result<Listing> {
+fn listing(holder: &Holder, block: BlockVersion, request: &SyncRequest) -> Result<Listing> {
     let mut seen = HashMap::new();
     let mut errors = Vec::new();
     let mut entries = Vec::with_capacity(request.entries.len());
@@ -110,7 +119,7 @@ fn listing(holder: &Holder, request: &SyncRequest) -> Result<Listing> {
         entries.push(Entry { at, attachment: attachment(entry), state: entry.state, seq: entry.seq });
     }
     if errors.is_empty() {
-        Ok(Listing { as_of: request.as_of_seq, entries, deletion: request.deletion.clone() })
+        Ok(Listing { as_of: request.as_of_seq, block, entries, deletion: request.deletion.clone() })
     } else {
         Err(StoreError::Invalid(errors))
     }

@@ -10,7 +10,12 @@ use super::{
     db::{Tx, Value, args},
     mutation::corrupt,
 };
-use ipam_api::line::{Extent, Offset};
+use ipam_api::{
+    ledger::{Footprint, Leaving},
+    line::{Extent, Offset},
+    planning::joined,
+    wire::BlockVersion,
+};
 use std::collections::HashSet;
 
 /// What a tile is used for, and by whom (row ids).
@@ -20,6 +25,12 @@ pub(super) enum Use {
     Reservation(i64),
     Node(i64),
     Block(i64),
+    /// A block has given it up; its node has not confirmed that nothing lives there.
+    Leaving {
+        block: i64,
+        /// The first version of the block without it.
+        since: BlockVersion,
+    },
 }
 
 /// One extent of a subnet and its use.
@@ -43,17 +54,21 @@ struct TileRow {
     reservation: Option<i64>,
     node: Option<i64>,
     block: Option<i64>,
+    leaving: Option<i64>,
 }
 
 impl TryFrom<TileRow> for Tile {
     type Error = super::StoreError;
 
     fn try_from(row: TileRow) -> Result<Self> {
-        let usage = match (row.kind.as_str(), row.reservation, row.node, row.block) {
-            ("free", None, None, None) => Use::Free,
-            ("reserved", Some(id), None, None) => Use::Reservation(id),
-            ("reserved", None, Some(id), None) => Use::Node(id),
-            ("block", None, None, Some(id)) => Use::Block(id),
+        let usage = match (row.kind.as_str(), row.reservation, row.node, row.block, row.leaving) {
+            ("free", None, None, None, None) => Use::Free,
+            ("reserved", Some(id), None, None, None) => Use::Reservation(id),
+            ("reserved", None, Some(id), None, None) => Use::Node(id),
+            ("block", None, None, Some(id), None) => Use::Block(id),
+            ("block", None, None, Some(block), Some(since)) => {
+                Use::Leaving { block, since: BlockVersion(since.cast_unsigned()) }
+            }
             _ => return Err(corrupt(format!("extent of kind {} without its owner", row.kind))),
         };
         Ok(Self { extent: extent(row.first, row.next)?, usage })
@@ -71,7 +86,7 @@ const START: &str = "INSERT INTO extent (subnet, first, next, kind)
 
 // json_each is SQLite's; PostgreSQL takes `unnest` for it. The windows lead (CROSS JOIN keeps the order):
 // each reads its own tiles by the index, however many the subnet has.
-const AROUND: &str = "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.node, e.block
+const AROUND: &str = "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.node, e.block, e.leaving
     FROM json_each($2) AS w CROSS JOIN extent AS e
       ON e.subnet = $1
      AND e.first >= COALESCE(
@@ -80,7 +95,7 @@ const AROUND: &str = "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.
     WHERE e.kind <> 'end'
     ORDER BY e.first";
 
-const INSIDE: &str = "SELECT e.first, e.next, e.kind, e.reservation, e.node, e.block
+const INSIDE: &str = "SELECT e.first, e.next, e.kind, e.reservation, e.node, e.block, e.leaving
     FROM extent AS e
     WHERE e.subnet = $1 AND e.kind <> 'end' AND e.first < $3
       AND e.first >= COALESCE((SELECT MAX(l.first) FROM extent AS l WHERE l.subnet = $1 AND l.first <= $2), 0)
@@ -89,12 +104,13 @@ const INSIDE: &str = "SELECT e.first, e.next, e.kind, e.reservation, e.node, e.b
 const FREE: &str =
     "SELECT e.first, e.next FROM extent AS e WHERE e.subnet = $1 AND e.kind = 'free' ORDER BY e.first";
 
-const OF_BLOCK: &str = "SELECT e.first, e.next FROM extent AS e WHERE e.block = $1 ORDER BY e.first";
+const OF_BLOCK: &str = "SELECT e.first, e.next, e.leaving FROM extent AS e WHERE e.block = $1
+    ORDER BY e.first";
 
 const DELETE: &str = "DELETE FROM extent WHERE subnet = $1 AND first IN (SELECT value FROM json_each($2))";
 
-const INSERT: &str = "INSERT INTO extent (subnet, first, next, kind, reservation, node, block)
-    SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+const INSERT: &str = "INSERT INTO extent (subnet, first, next, kind, reservation, node, block, leaving)
+    SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
     FROM json_each($2)";
 
 /// What is asked of extents where many may be.
@@ -123,9 +139,40 @@ pub(super) async fn free(tx: &mut Tx, subnet: i64) -> Result<Vec<Extent>> {
     extents(tx, FREE, args![subnet]).await
 }
 
-/// The extents of a block in order.
-pub(super) async fn of_block(tx: &mut Tx, block: i64) -> Result<Vec<Extent>> {
-    extents(tx, OF_BLOCK, args![block]).await
+/// Where a block lies.
+pub(super) async fn of_block(tx: &mut Tx, block: i64) -> Result<Footprint> {
+    let mut found = Footprint::default();
+    for (first, next, leaving) in tx.fetch_all(OF_BLOCK, args![block]).await? {
+        add(&mut found, first, next, leaving)?;
+    }
+    Ok(found)
+}
+
+/// Adds a tile of a block to where it lies.
+pub(super) fn add(found: &mut Footprint, first: i64, next: i64, leaving: Option<i64>) -> Result<()> {
+    let extent = extent(first, next)?;
+    match leaving {
+        None => found.stays.push(extent),
+        Some(since) => {
+            found.leaves.push(Leaving { extent, since: BlockVersion(since.cast_unsigned()) });
+        }
+    }
+    Ok(())
+}
+
+/// Gives up what a block was leaving and joins its tiles: nobody holds an address there any more.
+pub(super) async fn settle(tx: &mut Tx, subnet: i64, block: i64) -> Result<()> {
+    let found = of_block(tx, block).await?;
+    let free = found.leaves.iter().map(|leaving| Tile::new(leaving.extent, Use::Free));
+    let whole = joined(found.stays.clone()).into_iter().map(|extent| Tile::new(extent, Use::Block(block)));
+    retile(tx, subnet, free.chain(whole).collect()).await
+}
+
+/// Frees what a block was leaving, and only that: pods hold addresses in what stays.
+pub(super) async fn let_go(tx: &mut Tx, subnet: i64, block: i64) -> Result<()> {
+    let found = of_block(tx, block).await?;
+    let free = found.leaves.iter().map(|leaving| Tile::new(leaving.extent, Use::Free));
+    retile(tx, subnet, free.collect()).await
 }
 
 async fn extents(tx: &mut Tx, sql: &'static str, args: Vec<Value>) -> Result<Vec<Extent>> {
@@ -162,16 +209,17 @@ pub(super) async fn retile(tx: &mut Tx, subnet: i64, mut edits: Vec<Tile>) -> Re
     Ok(())
 }
 
-type Record = (u64, u64, &'static str, Option<i64>, Option<i64>, Option<i64>);
+type Record = (u64, u64, &'static str, Option<i64>, Option<i64>, Option<i64>, Option<u64>);
 
 fn record(tile: &Tile) -> Record {
-    let (kind, reservation, node, block) = match tile.usage {
-        Use::Free => ("free", None, None, None),
-        Use::Reservation(id) => ("reserved", Some(id), None, None),
-        Use::Node(id) => ("reserved", None, Some(id), None),
-        Use::Block(id) => ("block", None, None, Some(id)),
+    let (kind, reservation, node, block, leaving) = match tile.usage {
+        Use::Free => ("free", None, None, None, None),
+        Use::Reservation(id) => ("reserved", Some(id), None, None, None),
+        Use::Node(id) => ("reserved", None, Some(id), None, None),
+        Use::Block(id) => ("block", None, None, Some(id), None),
+        Use::Leaving { block, since } => ("block", None, None, Some(block), Some(since.0)),
     };
-    (tile.extent.first().0, tile.extent.next().0, kind, reservation, node, block)
+    (tile.extent.first().0, tile.extent.next().0, kind, reservation, node, block, leaving)
 }
 
 /// A list for `json_each`.
@@ -250,6 +298,7 @@ mod tests {
             1 => Just(Use::Reservation(1)),
             1 => Just(Use::Node(1)),
             2 => (1i64..4).prop_map(Use::Block),
+            1 => (1i64..4).prop_map(|block| Use::Leaving { block, since: BlockVersion(2) }),
         ]
     }
 

@@ -464,7 +464,7 @@ async fn meanings_that_are_wrong() {
         ("/v1/pools/b".to_owned(), pool("prod/nodes", 0, 1), "invalid-request", Some("/maxPods")),
         ("/v1/pools/b".to_owned(), pool("prod/none", 30, 1), "invalid-request", Some("/subnets/0/subnet")),
         ("/v1/pools/b".to_owned(), pool("prod/nodes", 250, 5000), "exhausted", None),
-        ("/v1/pools/workers".to_owned(), pool("prod/nodes", 31, 3), "in-use", None),
+        ("/v1/pools/workers".to_owned(), pool("prod/nodes", 65_536, 3), "exhausted", None),
         (
             "/v1/nodes/b".to_owned(),
             json!({"pool": "none", "addresses": ["10.240.0.20"]}),

@@ -373,6 +373,51 @@ async fn planned_nodes_keep_addresses_for_themselves() {
 }
 
 #[tokio::test]
+async fn blocks_follow_their_pool_and_say_what_they_give_up() {
+    let app = App::furnished().await;
+    let stamp = |seq: u64, version: u64| format!("claim=1, boot=1, seq={seq}, block={version}");
+    let sync = async |seq: u64, version: u64| {
+        app.call(Method::PUT, "/v1/nodes/node-1/allocations")
+            .header("ipam-node", &stamp(seq, version))
+            .json(&json!({"asOfSeq": seq, "entries": []}))
+            .send()
+            .await
+            .expect(200)
+    };
+    let block = app.get("/v1/nodes/node-1").await.expect(200).body["block"].clone();
+    assert!(block["leaving"].is_null(), "{block}");
+    sync(10, 1).await;
+    let before = app.everything().await;
+    let tried = app.patch("/v1/pools/workers?dryRun=true", &json!({"maxPods": 20})).await.expect(200);
+    assert_eq!(app.everything().await, before);
+    let done = app.patch("/v1/pools/workers", &json!({"maxPods": 20})).await.expect(200);
+    assert_eq!(tried.body["status"], done.body["status"]);
+    assert_eq!(done.body["status"]["leaving"], 10, "vm-1 has picked nothing there: {}", done.text);
+    let shrunk = app.get("/v1/nodes/node-1").await.expect(200).body["block"].clone();
+    assert_eq!(shrunk["version"], 2);
+    assert_eq!(shrunk["ranges"][0]["first"], block["ranges"][0]["first"]);
+    assert_eq!(shrunk["leaving"][0]["last"], block["ranges"][0]["last"]);
+    assert_eq!(app.get("/v1/capacity").await.expect(200).body["pools"][0]["leaving"], 10);
+
+    let gone = json!({"address": shrunk["leaving"][0]["first"]});
+    let hold = |version| {
+        app.call(Method::PUT, "/v1/nodes/node-1/allocations/c1/eth0")
+            .header("ipam-node", &stamp(20 + version, version))
+            .json(&gone)
+            .send()
+    };
+    hold(1).await.expect(201);
+    hold(2).await.expect_problem("address-taken", None);
+    assert_eq!(sync(30, 1).await.body["node"]["block"], shrunk);
+    assert!(sync(31, 2).await.body["node"]["block"]["leaving"].is_null());
+    assert_eq!(app.get("/v1/pools/workers").await.expect(200).body["status"]["leaving"], 0);
+
+    let short = app.patch("/v1/pools/workers", &json!({"maxPods": 65536})).await.expect(507);
+    short.expect_problem("exhausted", None);
+    assert_eq!(short.body["subnets"][0]["subnet"], "prod/nodes", "{}", short.text);
+}
+
+#[tokio::test]
 async fn a_node_whose_vm_is_gone_leaves_at_once() {
     let app = App::furnished().await;
     app.delete("/v1/nodes/vm-1").await.expect_problem("in-use", None);

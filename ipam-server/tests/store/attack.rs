@@ -136,6 +136,23 @@ const ATTACKS: &[(&str, &[&str])] = &[
         "an allocation in a made-up extent",
         &["SECOND 71, 'held', 'n1', 'default', 'c2', 'eth0', 0, 1, 0, 0, 1, 1, 71, 72"],
     ),
+    ("a free extent leaves a block", &["UPDATE extent SET leaving = 2 WHERE subnet = 1 AND first = 70"]),
+    ("the first version of a block leaves", &["UPDATE extent SET leaving = 1 WHERE block = 2"]),
+    (
+        "an extent that leaves is free while an address there is held",
+        &[
+            "UPDATE extent SET leaving = 2 WHERE block = 1",
+            "UPDATE extent SET kind = 'free', block = NULL, leaving = NULL WHERE block = 1",
+        ],
+    ),
+    (
+        "an extent that leaves is cut under a held address",
+        &[
+            "UPDATE extent SET leaving = 2 WHERE block = 1",
+            "UPDATE extent SET next = 8 WHERE block = 1",
+            "INSERT INTO extent (subnet, first, next, kind) VALUES (1, 8, 12, 'free')",
+        ],
+    ),
     ("a held address moves", &["UPDATE allocation SET at_offset = 50"]),
 ];
 

@@ -1,7 +1,7 @@
 use crate::support::{World, dry, keep, node, parse, pool, reservation, says};
 use ipam_api::{
     names::PoolName,
-    quantity::{Headroom, MaxPods, NodeCount},
+    quantity::{MaxPods, NodeCount},
     wire::{Alignment, Contiguity, ExtentKind, PoolSpec},
 };
 use ipam_server::store::{Departure, StoreError, VmState, Written};
@@ -77,19 +77,16 @@ async fn below_what_is_claimed_a_pool_is_over_until_nodes_leave() {
 }
 
 #[tokio::test]
-async fn claimed_blocks_keep_their_size() {
+async fn what_a_pool_is_made_with_stays() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"]), ("b", &["10.0.1.0/24"])]).await;
     let spec = pool(&["v/a"], 8, 4);
     let larger = PoolSpec { max_pods: MaxPods::try_from(16).unwrap(), ..spec.clone() };
-    let roomy = PoolSpec { headroom: Headroom::try_from(2).unwrap(), ..spec.clone() };
     world.store.put_pool(&name(), &spec, &keep()).await.unwrap();
     let replanned = world.store.put_pool(&name(), &larger, &keep()).await.unwrap().into_inner();
     assert_eq!((replanned.status.blocks, replanned.status.block_size), (4, 16));
     world.check().await;
     world.store.put_pool(&name(), &spec, &keep()).await.unwrap();
     register(&world, 0..1).await;
-    says(world.store.put_pool(&name(), &larger, &keep()).await, &["InUse", "n0", "maxPods"]);
-    says(world.store.put_pool(&name(), &roomy, &keep()).await, &["InUse", "n0", "headroom"]);
     says(world.store.put_pool(&name(), &pool(&["v/b"], 8, 4), &keep()).await, &["InUse", "v/a", "n0"]);
     says(world.store.delete_pool(&name(), &keep()).await, &["InUse", "node n0"]);
     let aligned = PoolSpec { alignment: Alignment::Prefix, ..spec };

@@ -210,7 +210,7 @@ const DUMPS: [(&str, &str); 13] = [
     ("block", "SELECT json_array(id, pool, subnet, node, version) FROM block ORDER BY id"),
     (
         "extent",
-        "SELECT json_array(subnet, first, next, kind, reservation, node, block) FROM extent ORDER BY subnet, first",
+        "SELECT json_array(subnet, first, next, kind, reservation, node, block, leaving) FROM extent ORDER BY subnet, first",
     ),
     (
         "allocation",
@@ -239,7 +239,7 @@ const OWN_LACKS: &str = "SELECT s.name, MAX(0,
   FROM subnet s";
 
 /// Each counts what breaks it.
-const RULES: [(&str, &str); 9] = [
+const RULES: [(&str, &str); 11] = [
     (
         "every tile ends where the next begins",
         "SELECT COUNT(*) FROM extent e WHERE next IS NOT NULL
@@ -255,10 +255,21 @@ const RULES: [(&str, &str); 9] = [
          WHERE e.kind = 'free' AND f.kind = 'free'",
     ),
     (
-        "blocks have their size",
-        "SELECT COUNT(*) FROM block b JOIN pool p ON p.id = b.pool
-         WHERE p.alignment = 'exact'
-           AND p.max_pods + p.headroom <> (SELECT COALESCE(SUM(next - first), 0) FROM extent WHERE block = b.id)",
+        "blocks have their size, but those of nodes being deleted",
+        "SELECT COUNT(*) FROM block b JOIN pool p ON p.id = b.pool LEFT JOIN node n ON n.id = b.node
+         WHERE p.alignment = 'exact' AND n.state IS NOT 'deleting' AND p.max_pods + p.headroom <>
+           (SELECT COALESCE(SUM(next - first), 0) FROM extent WHERE block = b.id AND leaving IS NULL)",
+    ),
+    (
+        "what leaves has left the block's version, and a shim may know it",
+        "SELECT COUNT(*) FROM extent e JOIN block b ON b.id = e.block LEFT JOIN node n ON n.id = b.node
+         WHERE e.leaving IS NOT NULL
+           AND (e.leaving > b.version OR n.id IS NULL OR n.allocator <> 'node' OR n.state = 'planned')",
+    ),
+    (
+        "a block that nobody has is not several tiles side by side",
+        "SELECT COUNT(*) FROM block b JOIN extent e ON e.block = b.id
+         JOIN extent f ON f.subnet = e.subnet AND f.first = e.next AND f.block = b.id WHERE b.node IS NULL",
     ),
     (
         "a reservation is one tile, where it says",

@@ -1,6 +1,6 @@
 //! `ipamctl pool scale`.
 
-use super::blocks;
+use super::{blocks, waits};
 use crate::{
     arguments::DryRun,
     context::Context,
@@ -115,6 +115,7 @@ impl Change {
             let over = count(after.status.over_by, "node", "nodes");
             sentence.push_str(&format!("; it is over by {over} until as many are deleted"));
         }
+        sentence.push_str(&waits(&after.status));
         sentence
     }
 }

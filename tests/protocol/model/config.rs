@@ -1,6 +1,10 @@
 //! What a search has in it.
 
 use super::{Budget, Seen, World, node::Vm, service::Service};
+use ipam_api::{
+    ledger::Footprint,
+    line::{Extent, Offset},
+};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// The rules in force: ours, or ours with one of them broken in a known way.
@@ -35,6 +39,12 @@ pub(crate) enum Rules {
     BootWithoutId,
     /// A lost journal is taken for an empty one.
     LostIsEmpty,
+    /// A sync of an older block version confirms that the block's end is empty.
+    OlderVersionConfirms,
+    /// What a block gives up is given to others without its node's confirmation.
+    LeavesByTime,
+    /// An answer that is older than the block's last change brings back what it gave up.
+    OlderBlockReturns,
 }
 
 /// Where a search begins.
@@ -71,6 +81,10 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    fn block(&self) -> Footprint {
+        Footprint::whole(Extent::new(Offset(0), Offset(self.addresses)).into_iter().collect())
+    }
+
     pub(super) fn first(&self) -> World {
         let mut world = World {
             vms: (0..self.vms).map(Vm::new).map(Arc::new).collect(),
@@ -79,6 +93,7 @@ impl Config {
             replies: BTreeSet::new(),
             left: self.budget,
         };
+        world.service_mut().footprint = self.block();
         if self.start == Start::TakenUp {
             world.service_mut().register(0);
             self.take_up_at_once(&mut world, 0);

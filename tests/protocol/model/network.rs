@@ -15,6 +15,8 @@ pub(super) struct Request {
     pub(super) boot: BootSeq,
     /// Stands for the kernel's boot id.
     pub(super) boot_id: u8,
+    /// The version of the block that the node works with.
+    pub(super) block: BlockVersion,
     /// Of a sync: its `asOfSeq`.
     pub(super) seq: Seq,
     pub(super) body: Body,
@@ -48,7 +50,7 @@ impl Request {
     pub(super) fn stamp(&self, with_boot_id: BootIds) -> NodeStamp {
         NodeStamp {
             stamp: Stamp { claim: self.claim, boot: self.boot, seq: self.seq },
-            block: BlockVersion(1),
+            block: self.block,
             boot_id: (with_boot_id == BootIds::Sent).then(|| format!("{}-{}", self.from, self.boot_id)),
             machine: Some(self.from.to_string()),
         }
@@ -60,6 +62,13 @@ impl Request {
 pub(super) enum BootIds {
     Sent,
     Absent,
+}
+
+/// A block as the service describes it: it lies at the beginning of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Described {
+    pub(super) version: BlockVersion,
+    pub(super) size: u64,
 }
 
 /// An answer on its way to the shim that waits for it.
@@ -80,10 +89,11 @@ pub(super) enum Answer {
     Taken(Pod, Offset),
     /// To a release.
     Released(Offset),
-    /// To a sync: a word on each entry, and the deletion, if the node is being deleted.
+    /// To a sync: a word on each entry, the deletion, if the node is being deleted, and its block.
     Synced {
         words: Vec<(Listed, Word)>,
         deletion: Option<Claim>,
+        block: Described,
     },
     /// To anything: 409 `stale-claim`; the address if it was about one.
     Stale(Option<Offset>),

@@ -2,11 +2,11 @@
 
 use super::{
     Pod, Rules,
-    network::{Answer, Listed, Reply},
+    network::{Answer, Described, Listed, Reply},
 };
 use ipam_api::{
     line::Offset,
-    wire::{BootSeq, Claim, EntryState, Seq},
+    wire::{BlockVersion, BootSeq, Claim, EntryState, Seq},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +40,10 @@ pub(super) struct Disk {
     pub(super) claim: Claim,
     pub(super) boot: BootSeq,
     pub(super) stopped: Stopped,
+    /// The block as last heard of: ADD picks from it.
+    pub(super) block: Described,
+    /// The version that requests are sent in the name of: that one, unless pods live in what it gave up.
+    pub(super) works_with: BlockVersion,
 }
 
 /// Whether the node may ADD under its claim.
@@ -170,6 +174,19 @@ impl Vm {
             && !self.wired.iter().any(|(other, _)| *other == at)
     }
 
+    /// Whether an address is one of the block as last heard of.
+    pub(super) fn has(&self, at: Offset) -> bool {
+        self.disk.is_some_and(|disk| at.0 < disk.block.size)
+    }
+
+    /// Takes up the block as last heard of, unless pods live in what it gave up.
+    pub(super) fn take_up_block(&mut self) {
+        let lives = self.live_entries().any(|(at, _)| !self.has(at));
+        if let Some(disk) = self.disk.as_mut().filter(|_| !lives) {
+            disk.works_with = disk.block.version;
+        }
+    }
+
     pub(super) fn lose_journal(&mut self) {
         self.journal = None;
         self.syncing = None;
@@ -237,7 +254,7 @@ impl Vm {
         self.journal.iter().flatten().map(listed).collect()
     }
 
-    fn has(&self, at: Offset, seq: Seq, live: bool) -> bool {
+    fn says(&self, at: Offset, seq: Seq, live: bool) -> bool {
         let entry = self.journal.as_ref().and_then(|journal| journal.get(&at));
         entry.is_some_and(|entry| entry.seq == seq && entry.state.is_live() == live)
     }
@@ -255,9 +272,9 @@ impl Vm {
         };
         let numbered = self.disk.is_some_and(|disk| disk.boot == reply.boot);
         match &reply.body {
-            Answer::Held(_, at) | Answer::Superseded(_, at) => numbered && self.has(*at, reply.seq, true),
+            Answer::Held(_, at) | Answer::Superseded(_, at) => numbered && self.says(*at, reply.seq, true),
             Answer::Taken(_, at) => adding(*at),
-            Answer::Released(at) => numbered && self.has(*at, reply.seq, false),
+            Answer::Released(at) => numbered && self.says(*at, reply.seq, false),
             Answer::Synced { .. } => {
                 self.take_up.is_some_and(|up| up.as_of == reply.seq) || self.disk.is_some()
             }

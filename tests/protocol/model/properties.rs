@@ -29,10 +29,14 @@ pub(crate) const STAYS_AWAY: &str = "a node that confirmed its end stays away fr
 /// The current request of a live entry is never told that it is superseded.
 pub(crate) const ANSWERED: &str = "a live entry is not called released";
 
+/// Nothing is wired at an address that is none of the block's: another may have it.
+pub(crate) const INSIDE: &str = "what a block gave up is wired nowhere";
+
 impl Config {
     pub(super) fn all_properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(ADDRESS_ONCE, |_, world: &World| world.address_once()),
+            Property::always(INSIDE, |_, world: &World| world.wired_is_inside()),
             Property::always(CONSTRAINTS, |_, world: &World| !world.service.constraint_hit),
             Property::always(ACKNOWLEDGED, |_, world: &World| world.each_vm(Vm::acknowledged_is_held)),
             Property::always(NOT_LEAKED, |_, world: &World| world.each_vm(Vm::held_is_known)),
@@ -64,6 +68,10 @@ impl World {
     fn address_once(&self) -> bool {
         let mut seen = BTreeSet::new();
         self.vms.iter().flat_map(|vm| &vm.wired).all(|(at, _)| seen.insert(*at))
+    }
+
+    fn wired_is_inside(&self) -> bool {
+        self.vms.iter().flat_map(|vm| &vm.wired).all(|(at, _)| self.service.footprint.has(*at))
     }
 
     fn confirmed_stay_away(&self) -> bool {

@@ -2,12 +2,14 @@
 
 use super::{
     Config, Event, Pod, Rules, Seen,
-    network::{Answer, Body, BootIds, Reply, Request},
+    network::{Answer, Body, BootIds, Described, Reply, Request},
 };
 use ipam_api::{
-    ledger::{self, BootChange, Ending, Hold, Listing, NodeLedger, Refusal, Release, Row, Slot},
+    ledger::{
+        self, BootChange, Ending, Footprint, Hold, Leaving, Listing, NodeLedger, Refusal, Release, Row,
+    },
     line::{Extent, Offset},
-    wire::{AllocationState, BlockVersion, Claim, NodeState, Stamp},
+    wire::{AllocationState, BlockVersion, Claim, NodeStamp, NodeState, Stamp},
 };
 use std::collections::BTreeMap;
 
@@ -17,6 +19,8 @@ pub(super) struct Service {
     /// Who has the block, and the claim.
     pub(super) claim: Option<(usize, NodeLedger)>,
     last_claim: u64,
+    /// Where its block lies.
+    pub(super) footprint: Footprint,
     pub(super) rows: BTreeMap<Offset, Row<Pod>>,
     /// Whether a write met one of the database's unique constraints.
     pub(super) constraint_hit: bool,
@@ -44,6 +48,37 @@ impl Service {
             }
         }
         Some(())
+    }
+
+    /// The block gives its last address up.
+    pub(super) fn shrink(&mut self, rules: Rules) -> Option<()> {
+        let (_, node) = self.claim.as_mut()?;
+        let last = self.footprint.stays.pop()?.last();
+        self.footprint.stays.extend(Extent::new(Offset(0), last));
+        node.block = BlockVersion(node.block.0 + 1);
+        if rules != Rules::LeavesByTime {
+            self.footprint.leaves.push(Leaving { extent: Extent::single(last), since: node.block });
+        }
+        Some(())
+    }
+
+    /// The block gets an address more: one that is leaving, or one that is free.
+    pub(super) fn grow(&mut self, seen: &Seen) -> Option<()> {
+        let (_, node) = self.claim.as_mut()?;
+        let next = self.footprint.stays.pop()?.next();
+        let before = self.footprint.leaves.len();
+        self.footprint.leaves.retain(|leaving| leaving.extent.first() != next);
+        let back = self.footprint.leaves.len() < before;
+        seen.insert(if back { Event::TakenBack } else { Event::GrownAnew });
+        self.footprint.stays.extend(Extent::inclusive(Offset(0), next));
+        node.block = BlockVersion(node.block.0 + 1);
+        Some(())
+    }
+
+    /// The block as its node hears of it.
+    fn described(&self) -> Described {
+        let version = self.claim.as_ref().map_or(BlockVersion(1), |(_, node)| node.block);
+        Described { version, size: self.footprint.stays.iter().map(|extent| extent.size()).sum() }
     }
 
     /// The block is nobody's: what the claim held ends.
@@ -88,13 +123,13 @@ impl Service {
                 self.release_by_attachment(header.stamp, *pod, *at)
             }
             Body::Hold(pod, at) => {
-                self.hold(config, &node, header.stamp, *pod, *at).unwrap_or_else(|refusal| match refusal {
+                self.hold(&node, &header, *pod, *at).unwrap_or_else(|refusal| match refusal {
                     Refusal::Stale(_) => stale,
                     Refusal::Taken(_) => Answer::Taken(*pod, *at),
                 })
             }
             Body::Release(pod, at) => {
-                let slot = self.slot(config, *at);
+                let slot = self.footprint.slot(header.block, *at, self.rows.get(at));
                 if ledger::release(&node, header.stamp, &slot) == Release::Record {
                     let state = AllocationState::Released;
                     self.rows.insert(*at, Row { attachment: *pod, stamp: header.stamp, state });
@@ -104,13 +139,18 @@ impl Service {
             Body::Sync { entries, deletion } => {
                 let listing = Listing {
                     as_of: request.seq,
+                    block: if config.rules == Rules::OlderVersionConfirms {
+                        node.block
+                    } else {
+                        header.block
+                    },
                     entries: entries.iter().map(|entry| entry.entry()).collect(),
                     deletion: deletion.map(|claim| claim.to_string()),
                 };
                 if listing.as_of < node.floor {
                     seen.insert(Event::LateSync);
                 }
-                let decision = ledger::sync(&node, &config.block(), &self.rows, &listing);
+                let decision = ledger::sync(&node, &self.footprint, &self.rows, &listing);
                 for at in &decision.ends {
                     if let Some(row) = self.rows.get_mut(at) {
                         row.state = AllocationState::Released;
@@ -125,27 +165,29 @@ impl Service {
                     seen.insert(Event::Confirmed);
                     self.end_claim();
                 }
+                if decision.confirms_shrink {
+                    seen.insert(Event::GivenUp);
+                    self.footprint.leaves.clear();
+                }
+                let block = self.described();
                 let words = decision.verdicts.into_iter().map(Into::into);
-                Answer::Synced { words: entries.iter().copied().zip(words).collect(), deletion }
+                Answer::Synced { words: entries.iter().copied().zip(words).collect(), deletion, block }
             }
         }
     }
 
-    fn slot(&self, config: &Config, at: Offset) -> Slot<'_, Pod> {
-        if at.0 < config.addresses { Slot::InBlock(self.rows.get(&at)) } else { Slot::Outside }
-    }
-
     fn hold(
         &mut self,
-        config: &Config,
         node: &NodeLedger,
-        stamp: Stamp,
+        header: &NodeStamp,
         pod: Pod,
         at: Offset,
     ) -> Result<Answer, Refusal> {
+        let stamp = header.stamp;
+        let slot = self.footprint.slot(header.block, at, self.rows.get(&at));
         let elsewhere = self.elsewhere(pod, at);
         let other = elsewhere.and_then(|other| self.rows.get(&other));
-        Ok(match ledger::hold(node, stamp, &pod, &self.slot(config, at), other)? {
+        Ok(match ledger::hold(node, stamp, &pod, &slot, other)? {
             Hold::Take => {
                 if let Some(row) = elsewhere.and_then(|other| self.rows.get_mut(&other)) {
                     row.state = AllocationState::Released;
@@ -162,9 +204,10 @@ impl Service {
         self.held().find(|(other, row)| *other != at && row.attachment == pod).map(|(other, _)| other)
     }
 
-    /// Writes as the database would: one held row an attachment.
+    /// Writes as the database would: one held row an attachment, in an extent of the block.
     fn write(&mut self, at: Offset, row: Row<Pod>) {
-        self.constraint_hit |= row.is_held() && self.elsewhere(row.attachment, at).is_some();
+        let refused = self.elsewhere(row.attachment, at).is_some() || !self.footprint.has(at);
+        self.constraint_hit |= row.is_held() && refused;
         self.rows.insert(at, row);
     }
 
@@ -192,11 +235,5 @@ impl Service {
             }
         }
         Answer::Released(at)
-    }
-}
-
-impl Config {
-    fn block(&self) -> Vec<Extent> {
-        Extent::new(Offset(0), Offset(self.addresses)).into_iter().collect()
     }
 }

@@ -2,12 +2,12 @@
 
 use super::{
     Action, Config, Event, Pod, Rules, Start, World,
-    network::{Answer, Body, Reply, Request, Word},
+    network::{Answer, Body, Described, Reply, Request, Word},
     node::{Disk, Gc, JournalEntry, Phase, Stopped, TakeUp, Vm},
 };
 use ipam_api::{
     line::Offset,
-    wire::{BootSeq, Claim, EntryState, Seq},
+    wire::{BootSeq, EntryState, Seq},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,17 +23,17 @@ impl Config {
         for pod in self.pods_of(index) {
             match vm.phase(pod) {
                 Phase::Idle if adds > 0 && vm.may_add() && vm.live_entry(pod).is_none() => {
-                    // Pods of a network that were never used are alike, and so are addresses: the
-                    // lowest stands for all of them.
+                    // Pods of a network that were never used are alike, and so are addresses, but where a
+                    // block gives its last ones up: the lowest stands for all of them.
                     let same = |other: &Pod| self.budget.gcs == 0 || other.network() == pod.network();
                     let alike = |other: &Pod| *other < pod && same(other);
                     if world.used(pod) || self.pods_of(index).filter(alike).all(|other| world.used(other)) {
-                        let free = (0..self.addresses).map(Offset).filter(|&at| vm.is_free(at));
+                        let free = (0..self.addresses).map(Offset).filter(|&at| vm.has(at) && vm.is_free(at));
                         let mut unused = 0;
                         actions.extend(
                             free.filter(|&at| {
                                 unused += u8::from(!world.was_sent(at));
-                                unused < 2 || world.was_sent(at)
+                                unused < 2 || world.was_sent(at) || self.budget.shrinks > 0
                             })
                             .map(|at| Action::Add(pod, at)),
                         );
@@ -253,6 +253,7 @@ impl Config {
     fn sync_send(&self, world: &mut World, index: usize) -> Option<()> {
         let vm = world.vm_mut(index)?;
         let mut as_of = vm.syncing.take()?;
+        vm.take_up_block();
         let mut entries = vm.listing();
         if self.rules == Rules::ListedBeforeAsOf {
             entries = std::mem::take(&mut vm.listed_early);
@@ -265,20 +266,10 @@ impl Config {
             as_of = vm.draw();
         }
         let deletion = confirms.then_some(disk.claim);
-        self.send_sync(world, index, disk.claim, disk.boot, as_of, Body::Sync { entries, deletion })
-    }
-
-    fn send_sync(
-        &self,
-        world: &mut World,
-        index: usize,
-        claim: Claim,
-        boot: BootSeq,
-        seq: Seq,
-        body: Body,
-    ) -> Option<()> {
-        let boot_id = world.vms.get(index)?.boot_id;
-        Arc::make_mut(&mut world.requests).insert(Request { from: index, claim, boot, boot_id, seq, body });
+        let Disk { claim, boot, works_with: block, .. } = disk;
+        let (boot_id, body) = (vm.boot_id, Body::Sync { entries, deletion });
+        let request = Request { from: index, claim, boot, boot_id, block, seq: as_of, body };
+        Arc::make_mut(&mut world.requests).insert(request);
         Some(())
     }
 
@@ -296,11 +287,15 @@ impl Config {
         let as_of = vm.draw();
         let entries = vm.listing();
         if self.rules == Rules::NoFirstSync {
-            vm.disk = Some(Disk { claim, boot, stopped: Stopped::No });
+            let block = Described { version: node.block, size: self.addresses };
+            vm.disk = Some(Disk { claim, boot, stopped: Stopped::No, block, works_with: block.version });
         } else {
             vm.take_up = Some(TakeUp { claim, boot, as_of });
         }
-        self.send_sync(world, index, claim, boot, as_of, Body::Sync { entries, deletion: None })
+        let (boot_id, body) = (vm.boot_id, Body::Sync { entries, deletion: None });
+        let request = Request { from: index, claim, boot, boot_id, block: node.block, seq: as_of, body };
+        Arc::make_mut(&mut world.requests).insert(request);
+        Some(())
     }
 
     pub(super) fn answered(&self, world: &mut World, reply: &Reply) -> Option<()> {
@@ -321,9 +316,11 @@ impl Config {
                 vm.take_up = vm.take_up.filter(|up| up.as_of != reply.seq);
                 learn = true;
             }
-            Answer::Synced { words, deletion } => {
+            Answer::Synced { words, deletion, block } => {
                 if let Some(up) = vm.take_up.filter(|up| up.as_of == reply.seq && up.claim == reply.claim) {
-                    vm.disk = Some(Disk { claim: up.claim, boot: up.boot, stopped: Stopped::No });
+                    let TakeUp { claim, boot, .. } = up;
+                    let works_with = block.version;
+                    vm.disk = Some(Disk { claim, boot, stopped: Stopped::No, block: *block, works_with });
                     vm.take_up = None;
                     vm.rebuilt = vm.rebuilt.or(Some(Seq(0)));
                 }
@@ -334,7 +331,12 @@ impl Config {
                 if deletion.is_some() && disk.stopped == Stopped::No {
                     disk.stopped = Stopped::Deleting;
                 }
-                if disk.boot == reply.boot {
+                let newer = block.version > disk.block.version || self.rules == Rules::OlderBlockReturns;
+                if newer && block.version != disk.block.version {
+                    disk.block = *block;
+                    vm.take_up_block();
+                }
+                if vm.disk.is_some_and(|disk| disk.boot == reply.boot) {
                     vm.rebuilt = vm.rebuilt.filter(|&since| since >= reply.seq);
                     for (listed, word) in words {
                         if *word == if listed.live { Word::Kept } else { Word::Released } {
@@ -439,8 +441,10 @@ impl World {
         let entry = vm.journal.as_ref()?.get(&at)?;
         let body =
             if entry.state.is_live() { Body::Hold(entry.pod, at) } else { Body::Release(entry.pod, at) };
-        let (claim, boot, boot_id, seq) = (disk.claim, disk.boot, vm.boot_id, entry.seq);
-        Arc::make_mut(&mut self.requests).insert(Request { from: index, claim, boot, boot_id, seq, body });
+        let Disk { claim, boot, works_with: block, .. } = disk;
+        let (boot_id, seq) = (vm.boot_id, entry.seq);
+        let request = Request { from: index, claim, boot, boot_id, block, seq, body };
+        Arc::make_mut(&mut self.requests).insert(request);
         Some(())
     }
 }

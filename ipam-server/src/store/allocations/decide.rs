@@ -37,7 +37,8 @@ pub(super) fn hold(
     let holder = book.admit(node, stamp, now)?;
     let offset = offset_in_block(&holder, address);
     let row = offset.and_then(|offset| book.row(at(&holder, offset))).map(Row::word).transpose()?;
-    let slot = if offset.is_some() { Slot::InBlock(row.as_ref()) } else { Slot::Outside };
+    let slot =
+        offset.map_or(Slot::Outside, |offset| holder.footprint.slot(stamp.block, offset, row.as_ref()));
     let elsewhere = book
         .held_by(holder.id)
         .find(|row| row.is_of(attachment) && Some(row.offset()) != offset)
@@ -82,7 +83,8 @@ pub(super) fn release(
     let holder = book.admit(node, stamp, now)?;
     let Some(offset) = offset_in_block(&holder, address) else { return Ok(Outcome::Released) };
     let word = book.row(at(&holder, offset)).map(Row::word).transpose()?;
-    match ledger::release(&holder.ledger, stamp.stamp, &Slot::InBlock(word.as_ref())) {
+    let slot = holder.footprint.slot(stamp.block, offset, word.as_ref());
+    match ledger::release(&holder.ledger, stamp.stamp, &slot) {
         Release::Record => {
             let row = book.row(at(&holder, offset)).filter(|row| row.is_of(attachment));
             let pod = row.and_then(Row::pod);

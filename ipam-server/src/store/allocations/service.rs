@@ -89,7 +89,7 @@ fn outside(holder: &Holder, offset: Offset) -> StoreError {
 }
 
 fn free(book: &Book, holder: &Holder, offset: Offset) -> Result<Offset> {
-    if !holder.has(offset) {
+    if !holder.footprint.stays.iter().any(|extent| extent.contains(offset)) {
         return Err(outside(holder, offset));
     }
     match book.row(Position { subnet: holder.subnet, offset }) {
@@ -104,7 +104,7 @@ fn free(book: &Book, holder: &Holder, offset: Offset) -> Result<Offset> {
 
 fn pick(book: &Book, holder: &Holder) -> Result<Offset> {
     let mut longest_released: Option<(i64, Offset)> = None;
-    for extent in &holder.extents {
+    for extent in &holder.footprint.stays {
         let mut rows = book.rows_in(holder.subnet, extent.first(), extent.next()).peekable();
         for offset in (extent.first().0..extent.next().0).map(Offset) {
             match rows.next_if(|row| row.offset() == offset) {
@@ -118,7 +118,7 @@ fn pick(book: &Book, holder: &Holder) -> Result<Offset> {
         }
     }
     longest_released.map(|(_, offset)| offset).ok_or_else(|| {
-        let size = holder.extents.iter().map(|extent| extent.size()).sum::<u64>();
+        let size = holder.footprint.stays.iter().map(|extent| extent.size()).sum::<u64>();
         StoreError::Exhausted(Box::new(Shortage {
             detail: format!(
                 "all {size} addresses of the block of node {} are held: release one, or use another node, of a pool with more maxPods if need be",

@@ -1,10 +1,11 @@
 use crate::store::{
     Result, StoreError,
     db::{Tx, args},
+    tiling,
 };
 use ipam_api::{
-    ledger::NodeLedger,
-    line::{Extent, Line, Offset},
+    ledger::{Footprint, NodeLedger},
+    line::{Line, Offset},
     names::NodeName,
     wire::{Allocator, BlockVersion, BootSeq, Claim, HeldAddress, NodeState, Seq},
 };
@@ -31,8 +32,8 @@ pub(in crate::store) struct Holder {
     pub(in crate::store) ledger: NodeLedger,
     pub(in crate::store) last_contact: Option<Timestamp>,
     pub(in crate::store) block: i64,
-    /// The block's extents in order.
-    pub(in crate::store) extents: Vec<Extent>,
+    /// Where the block lies.
+    pub(in crate::store) footprint: Footprint,
 }
 
 impl Holder {
@@ -51,9 +52,9 @@ impl Holder {
             .collect()
     }
 
-    /// Whether the offset lies in the block.
+    /// Whether the offset lies in the block, be it leaving or not.
     pub(in crate::store) fn has(&self, offset: Offset) -> bool {
-        self.extents.iter().any(|extent| extent.contains(offset))
+        self.footprint.has(offset)
     }
 }
 
@@ -84,6 +85,7 @@ struct ExtentRow {
     block: i64,
     first: i64,
     next: i64,
+    leaving: Option<i64>,
 }
 
 const HOLDERS: &str = "
@@ -96,7 +98,7 @@ JOIN block ON block.node = node.id
 JOIN subnet ON subnet.id = node.subnet";
 
 const EXTENTS: &str = "
-SELECT extent.block, extent.first, extent.next
+SELECT extent.block, extent.first, extent.next, extent.leaving
 FROM json_each($1) AS wanted
 JOIN extent ON extent.block = wanted.value
 ORDER BY extent.block, extent.first";
@@ -114,10 +116,10 @@ pub(super) const STATEMENTS: &[&str] = &[HOLDERS, EXTENTS, SAVE_HOLDERS];
 pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
     let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![json!(names).to_string()]).await?;
     let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();
-    let mut extents: HashMap<i64, Vec<Extent>> = HashMap::new();
+    let mut extents: HashMap<i64, Footprint> = HashMap::new();
     for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![json!(blocks).to_string()]).await? {
-        let (first, next) = (Offset(row.first.cast_unsigned()), Offset(row.next.cast_unsigned()));
-        extents.entry(row.block).or_default().extend(Extent::new(first, next));
+        let found = extents.entry(row.block).or_default();
+        tiling::add(found, row.first, row.next, row.leaving)?;
     }
     rows.into_iter()
         .map(|row| {
@@ -127,7 +129,7 @@ pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec
         .collect()
 }
 
-fn holder(row: HolderRow, extents: Vec<Extent>) -> Result<Holder> {
+fn holder(row: HolderRow, footprint: Footprint) -> Result<Holder> {
     let cidrs: Vec<IpNet> = row
         .cidr4
         .iter()
@@ -165,7 +167,7 @@ fn holder(row: HolderRow, extents: Vec<Extent>) -> Result<Holder> {
         },
         last_contact: row.last_contact.and_then(|at| Timestamp::from_millisecond(at).ok()),
         block: row.block,
-        extents,
+        footprint,
     })
 }
 

@@ -46,7 +46,7 @@ pub(in crate::store) struct Tenancy<'a> {
 impl Row {
     /// The row of an address that begins to be held; `None` if it is not in the holder's block.
     pub(in crate::store) fn held(offset: Offset, tenancy: &Tenancy<'_>) -> Option<Self> {
-        let extent = tenancy.holder.extents.iter().find(|extent| extent.contains(offset))?;
+        let extent = tenancy.holder.footprint.extents().find(|extent| extent.contains(offset))?;
         Some(Self {
             node: Some(tenancy.holder.id),
             block: Some(tenancy.holder.block),

@@ -93,6 +93,8 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
         own::on_line(old.line()?, &spec.addresses).map_err(|error| elsewhere(old, error))?
     };
     end_holdings(tx, old.id, now).await?;
+    // Whoever replaces it says that the VM is gone, and with it what lived where the block has shrunk.
+    tiling::settle(tx, old.subnet, old.block).await?;
     // They are the gone VM's: its successor gets its own.
     tokens::end_of_node(tx, &old.name, now).await?;
     if let Some(gone) = &old.uid {
@@ -120,6 +122,11 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
     ];
     tx.execute(REPLACE, args).await?;
     own::settle_in(tx, &subnet, &entry, old.id).await?;
+    if old.state()? == NodeState::Deleting {
+        // The pool may have got another size meanwhile; who stays follows it.
+        let pool = pools::by_id(tx, old.pool).await?;
+        pools::resize(tx, &pool, &pool.spec).await?;
+    }
     own::check_lack(tx, &subnet, lacked).await?;
     changed(tx).await
 }

@@ -41,8 +41,10 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
     tx.execute(DELETE_NODE, args![node]).await?;
     let pool = pools::by_id(tx, row.pool).await?;
     let wish = pools::wish(tx, &pool, row.subnet).await?;
-    let extents = tiling::of_block(tx, row.block).await?;
-    // The pool's shape may have changed while the block was claimed (contiguous).
+    tiling::settle(tx, row.subnet, row.block).await?;
+    let extents = tiling::of_block(tx, row.block).await?.stays;
+    // The pool's shape may have changed while the block was claimed (contiguous), its size while
+    // the node was being deleted.
     let keeps_shape = pools::keeps_shape(&extents, &pool.spec);
     if wish == Wish::Drop || !keeps_shape {
         pools::give_back(tx, row.subnet, &[row.block], &extents).await?;

@@ -172,7 +172,7 @@ pub(super) async fn admit(tx: &mut Tx, subnet: &SubnetRow, own: Own, name: &str)
                     )));
                 }
             }
-            Use::Block(id) => {
+            Use::Block(id) | Use::Leaving { block: id, .. } => {
                 let (pool, node): (i64, Option<String>) = tx.fetch_one(BLOCK, args![id]).await?;
                 if let Some(node) = node {
                     return Err(StoreError::Overlap(format!(
@@ -211,7 +211,7 @@ pub(super) async fn settle_in(tx: &mut Tx, subnet: &SubnetRow, entry: &Entry, no
     let mut lifted = Vec::new();
     for &(block, _) in &entry.aside {
         lifted.extend(
-            tiling::of_block(tx, block).await?.into_iter().map(|extent| Tile::new(extent, Use::Free)),
+            tiling::of_block(tx, block).await?.stays.into_iter().map(|extent| Tile::new(extent, Use::Free)),
         );
     }
     tiling::retile(tx, subnet.id, lifted).await?;

@@ -7,8 +7,10 @@ use super::super::{
     subnets, tiling, tokens,
 };
 use ipam_api::{
-    line::{Line, Offset},
+    ledger::Footprint,
+    line::{Extent, Line, Offset},
     names::NodeName,
+    planning::joined,
     quantity::{MaxPods, RestSeconds},
     wire::{
         Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Network, Node, NodeCredential, NodeState,
@@ -45,7 +47,7 @@ pub(super) const PAGE_OF_POOL: &str = select_node!(
     "WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2"
 );
 
-const RANGES: &str = "SELECT b.node, e.first, e.next
+const RANGES: &str = "SELECT b.node, e.first, e.next, e.leaving
     FROM json_each($1) AS wanted
     JOIN block AS b ON b.node = wanted.value
     JOIN extent AS e ON e.block = b.id
@@ -135,12 +137,11 @@ impl NodeRow {
     fn view(&self, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
         let line = self.line()?;
         let nowhere = || corrupt(format!("block of node {} leaves its subnet", self.name));
-        let ranges = parts
-            .ranges
-            .get(&self.id)
-            .into_iter()
-            .flatten()
-            .map(|&(first, next)| Range::of(line, tiling::extent(first, next)?).ok_or_else(nowhere));
+        let block = parts.blocks.get(&self.id).cloned().unwrap_or_default();
+        let leaving = block.leaves.iter().map(|leaving| leaving.extent).collect();
+        let ranges = |extents: Vec<Extent>| -> Result<Vec<Range>> {
+            joined(extents).into_iter().map(|extent| Range::of(line, extent).ok_or_else(nowhere)).collect()
+        };
         let resting = parts.resting.get(&self.id).into_iter().flatten().map(|&(at, since)| {
             let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
             Ok(RestingAddress { address, age_seconds: (now - since).max(0).cast_unsigned() / 1000 })
@@ -161,7 +162,8 @@ impl NodeRow {
             claim: Claim(self.claim.cast_unsigned()),
             block: Block {
                 version: BlockVersion(self.block_version.cast_unsigned()),
-                ranges: ranges.collect::<Result<_>>()?,
+                ranges: ranges(block.stays)?,
+                leaving: ranges(leaving)?,
             },
             network: Network {
                 cidrs: line.cidrs(),
@@ -187,7 +189,7 @@ impl NodeRow {
 /// What hangs on nodes, by their row ids.
 #[derive(Debug, Default)]
 struct Parts {
-    ranges: HashMap<i64, Vec<(i64, i64)>>,
+    blocks: HashMap<i64, Footprint>,
     resting: HashMap<i64, Vec<(i64, i64)>>,
     /// By name: a token may be there before its node.
     credentials: HashMap<String, NodeCredential>,
@@ -198,8 +200,9 @@ pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let ids = tiling::json(&ids)?;
     let mut parts = Parts::default();
-    for (node, first, next) in tx.fetch_all::<(i64, i64, i64)>(RANGES, args![ids.clone()]).await? {
-        parts.ranges.entry(node).or_default().push((first, next));
+    let tiles: Vec<(i64, i64, i64, Option<i64>)> = tx.fetch_all(RANGES, args![ids.clone()]).await?;
+    for (node, first, next, leaving) in tiles {
+        tiling::add(parts.blocks.entry(node).or_default(), first, next, leaving)?;
     }
     for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids, now]).await? {
         parts.resting.entry(node).or_default().push((at, since));

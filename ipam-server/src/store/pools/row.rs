@@ -21,7 +21,10 @@ macro_rules! select_pool {
                  p.node_address, p.rest_seconds, p.version, p.created_at,
                  (SELECT COUNT(*) FROM block AS b WHERE b.pool = p.id) AS blocks,
                  (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id) AS claimed,
-                 (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id AND n.state = 'deleting') AS deleting
+                 (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id AND n.state = 'deleting') AS deleting,
+                 (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
+                  FROM extent AS e CROSS JOIN block AS b ON b.id = e.block
+                  WHERE e.leaving IS NOT NULL AND b.pool = p.id) AS leaving
              FROM pool AS p ",
             $rest
         )
@@ -58,6 +61,7 @@ struct PoolRow {
     blocks: i64,
     claimed: i64,
     deleting: i64,
+    leaving: i64,
 }
 
 /// A subnet of a pool.
@@ -85,6 +89,8 @@ pub(in crate::store) struct StoredPool {
     pub(in crate::store) blocks: u64,
     pub(in crate::store) claimed: u64,
     pub(in crate::store) deleting: u64,
+    /// Addresses that its blocks have given up and nodes have not confirmed.
+    pub(in crate::store) leaving: u64,
     created_at: i64,
 }
 
@@ -110,6 +116,7 @@ impl StoredPool {
             claimed: self.claimed,
             deleting: self.deleting,
             over_by: self.over_by(),
+            leaving: self.leaving,
         };
         let version = self.version.cast_unsigned();
         let created_at = timestamp(self.created_at)?;
@@ -149,6 +156,7 @@ impl StoredPool {
             blocks: row.blocks.cast_unsigned(),
             claimed: row.claimed.cast_unsigned(),
             deleting: row.deleting.cast_unsigned(),
+            leaving: row.leaving.cast_unsigned(),
             created_at: row.created_at,
         })
     }
