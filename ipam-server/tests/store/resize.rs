@@ -107,7 +107,8 @@ impl<'a> Shim<'a> {
             deletion: get(self.world, "n0").await.deletion,
         };
         let answer =
-            self.world.store.sync(&self.call(version, seq), &request, &Actor::default()).await.unwrap();
+        let by = Actor { name: "node:n0".to_owned(), ..Actor::default() };
+            self.world.store.sync(&self.call(version, seq), &request, &by).await.unwrap();
         self.world.check().await;
         answer.node
     }
