@@ -106,9 +106,8 @@ impl<'a> Shim<'a> {
             conflicts: Vec::new(),
             deletion: get(self.world, "n0").await.deletion,
         };
-        let answer =
         let by = Actor { name: "node:n0".to_owned(), ..Actor::default() };
-            self.world.store.sync(&self.call(version, seq), &request, &by).await.unwrap();
+        let answer = self.world.store.sync(&self.call(version, seq), &request, &by).await.unwrap();
         self.world.check().await;
         answer.node
     }
