@@ -5,8 +5,9 @@ mod settings;
 mod status;
 
 use crate::{
+    agent,
     attach::{self, NodeContext, Outcome},
-    cni::netconf::{LogLevel, NodeConf},
+    cni::netconf::{LogLevel, NetConf, NodeConf},
     log,
     service::{Patience, Service},
     wiring::{Host, announce, uplink},
@@ -14,7 +15,13 @@ use crate::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use settings::Settings;
-use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 /// The CNI plugin of the VNet's address service. A container runtime starts it
 /// with `CNI_COMMAND` in the environment; the commands here are for people.
@@ -39,6 +46,12 @@ enum Command {
     Join(JoinArguments),
     /// Get this node another token by the one it has, which ends within the hour.
     Rotate(Settings),
+    /// Stay on this node and keep what is wired as it was made; speak with the service.
+    ///
+    /// Puts back routes, neighbours, sysctls and rules that others took away, ends answers for
+    /// addresses that no pod has, and syncs what the service has not heard of. Serves /livez and
+    /// /metrics on loopback.
+    Agent(AgentArguments),
     /// Show this node's claim and its attachments, from its own files alone.
     Status(Settings),
     /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
@@ -57,6 +70,15 @@ struct JoinArguments {
     /// The file with the join token, which an admin makes: ipamctl token create --role join
     #[arg(long, value_name = "FILE")]
     join_token_file: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+struct AgentArguments {
+    /// Where /livez and /metrics are served
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
+    listen: SocketAddr,
     #[command(flatten)]
     settings: Settings,
 }
@@ -96,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Sync(settings) => sync(&settings),
         Command::Join(arguments) => credential::join(&arguments),
         Command::Rotate(settings) => credential::rotate(&settings),
+        Command::Agent(arguments) => stay(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
@@ -148,6 +171,15 @@ fn sync(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
+fn stay(arguments: &AgentArguments) -> Result<(), String> {
+    let conf = arguments.settings.read_to_call()?;
+    let Some(mut network) = conf.network else {
+        return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
+    };
+    (network.node, network.uplink) = (conf.node, conf.uplink);
+    agent::run(&network, arguments.listen)
+}
+
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
     let uplink = Host::open().and_then(|mut host| uplink::find(&mut host, Some(uplink)));
     let warnings = announce::announce(&uplink.map_err(|error| error.to_string())?, addresses);
@@ -159,6 +191,8 @@ fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
 struct Conf {
     node: NodeConf,
     uplink: Option<String>,
+    /// The whole configuration, where a file says it.
+    network: Option<NetConf>,
 }
 
 fn show<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The CNI plugin and node agent.
 //!
 //! * [`plugin`] and [`by_hand`]: what `main` calls.
+//! * [`agent`]: what stays on a node and keeps the datapath true.
 //! * [`attach`]: the stories of each verb and of a sync.
 //! * [`cni`]: the specification's words, pure.
 //! * [`journal`]: the node's own record of its attachments.
@@ -8,6 +9,7 @@
 //! * [`service`]: calls to the service, and what counts as an answer.
 //! * [`wiring`]: netlink, one file a mode.
 
+pub mod agent;
 pub mod attach;
 pub mod by_hand;
 pub mod cni;

@@ -63,7 +63,7 @@ impl Settings {
     pub(super) fn read(&self) -> Result<Conf, String> {
         let mut conf = match &self.config {
             Some(path) => from_file(path)?,
-            None => Conf { node: self.without_file()?, uplink: None },
+            None => Conf { node: self.without_file()?, uplink: None, network: None },
         };
         let node = &mut conf.node;
         if !self.server.is_empty() {
@@ -132,7 +132,7 @@ fn from_file(path: &Path) -> Result<Conf, String> {
         conf = ours;
     }
     let conf = NetConf::from_object(conf).map_err(|error| said(error.to_string()))?;
-    Ok(Conf { node: conf.node, uplink: conf.uplink })
+    Ok(Conf { node: conf.node.clone(), uplink: conf.uplink.clone(), network: Some(conf) })
 }
 
 #[cfg(test)]

@@ -138,6 +138,14 @@ impl Journal {
         Picture::of(&self.addresses())
     }
 
+    /// The entry of an address, if there is one that can be read.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn entry(&self, address: IpAddr) -> Result<Option<Entry>, JournalError> {
+        files::read(&self.entry_path(address))
+    }
+
     /// Waits for the node's lock. Hold it for file work only, never while
     /// talking to the service or the kernel's networking.
     ///

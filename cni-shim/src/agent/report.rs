@@ -1,0 +1,165 @@
+//! What the agent tells of itself: `/livez` and `/metrics` (`OpenMetrics`).
+
+use crate::{
+    attach::Kept,
+    cni::NetConf,
+    journal::{Journal, Uptime},
+};
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use ipam_api::wire::EntryState;
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A round that is older than this is none: the agent hangs.
+const ALIVE: Duration = Duration::from_secs(120);
+
+/// What `/metrics` and `/livez` answer by.
+#[derive(Debug)]
+pub(super) struct Report {
+    registry: Registry,
+    /// When the last round ended, by the time since boot in µs.
+    round: AtomicU64,
+    rounds_failed: Counter,
+    mended: Counter,
+    removed: Counter,
+    broken: Gauge,
+    last_sync: Gauge,
+    used: Gauge,
+    left: Gauge,
+    unsynced: Gauge,
+}
+
+impl Report {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("cni_shim");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge: Gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let broken =
+            gauge("datapath_broken", "What is not as it was made and cannot be put right by the agent");
+        let last_sync = gauge("last_sync_timestamp_seconds", "When journal and ledger last agreed");
+        let used = gauge("addresses_used", "Addresses of the block that pods hold");
+        let left = gauge("addresses_left", "Addresses of the block that no pod holds");
+        let unsynced =
+            gauge("entries_unsynced", "Entries of the journal that the service has not acknowledged");
+        let mut counter = |name: &str, help: &str| {
+            let counter: Counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let rounds_failed =
+            counter("rounds_failed", "Rounds in which something could not be looked at or told");
+        let mended = counter("datapath_mended", "Routes, neighbours, sysctls and rules put back");
+        let removed = counter("proxies_removed", "Answers ended for addresses that no pod has");
+        Self {
+            registry,
+            round: AtomicU64::new(Uptime::now().0),
+            rounds_failed,
+            mended,
+            removed,
+            broken,
+            last_sync,
+            used,
+            left,
+            unsynced,
+        }
+    }
+
+    pub(super) fn kept(&self, kept: &Kept) {
+        self.mended.inc_by(kept.mended.len() as u64);
+        self.removed.inc_by(kept.removed.len() as u64);
+        self.broken.set(count(kept.broken.len()));
+    }
+
+    pub(super) fn failed(&self) {
+        self.rounds_failed.inc();
+    }
+
+    pub(super) fn spoken(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_sync.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts what the journal says; the end of a round.
+    pub(super) fn count(&self, conf: &NetConf) {
+        let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
+        if let (Ok(Some(claim)), Ok(picture)) = (journal.claim(), journal.picture()) {
+            let (entries, _) = picture.as_far_as_known();
+            let used = entries.iter().filter(|entry| entry.state != EntryState::Released).count();
+            let size = claim
+                .line()
+                .and_then(|line| claim.block(line))
+                .map_or(0, |block| block.iter().map(|extent| extent.size()).sum::<u64>());
+            self.used.set(count(used));
+            self.left.set(i64::try_from(size).unwrap_or(i64::MAX).saturating_sub(count(used)).max(0));
+            self.unsynced.set(count(entries.iter().filter(|entry| entry.is_due()).count()));
+        }
+        self.round.store(Uptime::now().0, Ordering::Relaxed);
+    }
+
+    fn is_alive(&self) -> bool {
+        Uptime(self.round.load(Ordering::Relaxed)).age_at(Uptime::now()) < ALIVE
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Answers from a thread of its own; where.
+///
+/// # Errors
+/// Nobody can listen there.
+pub(super) fn serve(report: Arc<Report>, listen: SocketAddr) -> io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let router = Router::new().route("/livez", get(livez)).route("/metrics", get(metrics)).with_state(report);
+    std::thread::Builder::new().name("report".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let served = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => axum::serve(listener, router).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                crate::log::error(format_args!("/livez and /metrics have ended: {error}"));
+            }
+        });
+    })?;
+    Ok(address)
+}
+
+async fn livez(State(report): State<Arc<Report>>) -> impl IntoResponse {
+    if report.is_alive() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no round has ended for two minutes\n")
+    }
+}
+
+async fn metrics(State(report): State<Arc<Report>>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &report.registry) {
+        Ok(()) => (
+            StatusCode::OK,
+            [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+            text,
+        ),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [("content-type", "text/plain")], String::new()),
+    }
+}
