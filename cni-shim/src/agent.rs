@@ -3,6 +3,7 @@
 //! One thread does rounds: on every change of links or routes, and every 30 seconds, because flushed rules and
 //! deleted neighbours tell nobody. Another one answers `/livez` and `/metrics`.
 
+mod node_metrics;
 mod report;
 mod watch;
 
@@ -12,6 +13,7 @@ use crate::{
     journal::{ClaimFile, Journal, Uptime},
     log,
     service::{Patience, Service},
+    tally,
     wiring::Host,
 };
 use report::Report;
@@ -41,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
-    let report = Arc::new(Report::new());
+    let report = Arc::new(Report::of(&conf.node));
     let address = report::serve(Arc::clone(&report), listen)
         .map_err(|error| format!("cannot listen on {listen}: {error}: choose another --listen"))?;
     println!("listening on http://{address}");
@@ -58,8 +60,9 @@ pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
             }
             // Tried is enough: a dead service is not asked in every round.
             spoken = Some(Instant::now());
+            tally::count(&conf.node.state_dir, None);
         }
-        report.count(conf);
+        report.ended();
         watch.wait(began + PAUSE, began + ROUND);
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     cni::netconf::{LogLevel, NetConf, NodeConf},
     log,
     service::{Patience, Service},
+    tally,
     wiring::{Host, announce, uplink},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -139,7 +140,9 @@ fn sync(settings: &Settings) -> Result<(), String> {
     // Nobody's pod waits for this one.
     let patient = conf.node.timeout.max(Duration::from_secs(10));
     let service = Service::of(&conf.node, Patience::Insist).within(patient);
-    let summary = attach::sync(&context, &service).map_err(|error| error.to_string())?;
+    let summary = attach::sync(&context, &service);
+    tally::count(&conf.node.state_dir, None);
+    let summary = summary.map_err(|error| error.to_string())?;
     let refused = summary.refused.len();
     show(settings.output, &summary, || {
         let mut text = match summary.outcome {

@@ -6,6 +6,7 @@
 //! * [`cni`]: the specification's words, pure.
 //! * [`journal`]: the node's own record of its attachments.
 //! * [`mac`]: what interfaces are told by.
+//! * [`tally`]: what the node's verbs have done, for metrics.
 //! * [`service`]: calls to the service, and what counts as an answer.
 //! * [`wiring`]: netlink, one file a mode.
 
@@ -19,4 +20,5 @@ pub mod log;
 pub mod mac;
 pub mod plugin;
 pub mod service;
+pub mod tally;
 pub mod wiring;

@@ -1,12 +1,8 @@
 //! What the agent tells of itself: `/livez` and `/metrics` (`OpenMetrics`).
 
-use crate::{
-    attach::Kept,
-    cni::NetConf,
-    journal::{Journal, Uptime},
-};
+use super::node_metrics::NodeMetrics;
+use crate::{attach::Kept, cni::netconf::NodeConf, journal::Uptime};
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use ipam_api::wire::EntryState;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, gauge::Gauge},
@@ -36,14 +32,12 @@ pub(super) struct Report {
     removed: Counter,
     broken: Gauge,
     last_sync: Gauge,
-    used: Gauge,
-    left: Gauge,
-    unsynced: Gauge,
 }
 
 impl Report {
-    pub(super) fn new() -> Self {
+    pub(super) fn of(conf: &NodeConf) -> Self {
         let mut registry = Registry::with_prefix("cni_shim");
+        registry.register_collector(Box::new(NodeMetrics::of(conf)));
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -52,10 +46,6 @@ impl Report {
         let broken =
             gauge("datapath_broken", "What is not as it was made and cannot be put right by the agent");
         let last_sync = gauge("last_sync_timestamp_seconds", "When journal and ledger last agreed");
-        let used = gauge("addresses_used", "Addresses of the block that pods hold");
-        let left = gauge("addresses_left", "Addresses of the block that no pod holds");
-        let unsynced =
-            gauge("entries_unsynced", "Entries of the journal that the service has not acknowledged");
         let mut counter = |name: &str, help: &str| {
             let counter: Counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -73,9 +63,6 @@ impl Report {
             removed,
             broken,
             last_sync,
-            used,
-            left,
-            unsynced,
         }
     }
 
@@ -94,20 +81,8 @@ impl Report {
         self.last_sync.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// Counts what the journal says; the end of a round.
-    pub(super) fn count(&self, conf: &NetConf) {
-        let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
-        if let (Ok(Some(claim)), Ok(picture)) = (journal.claim(), journal.picture()) {
-            let (entries, _) = picture.as_far_as_known();
-            let used = entries.iter().filter(|entry| entry.state != EntryState::Released).count();
-            let size = claim
-                .line()
-                .and_then(|line| claim.block(line))
-                .map_or(0, |block| block.iter().map(|extent| extent.size()).sum::<u64>());
-            self.used.set(count(used));
-            self.left.set(i64::try_from(size).unwrap_or(i64::MAX).saturating_sub(count(used)).max(0));
-            self.unsynced.set(count(entries.iter().filter(|entry| entry.is_due()).count()));
-        }
+    /// A round has ended.
+    pub(super) fn ended(&self) {
         self.round.store(Uptime::now().0, Ordering::Relaxed);
     }
 
