@@ -37,7 +37,7 @@ pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, security: Security)
     let signals = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     let store = Store::open(database, Arc::new(SystemClock))
         .await
-        .with_context(|| format!("cannot open the database {}", place(database)))?;
+        .with_context(|| format!("cannot open the database {database}"))?;
     // Ends with this function: dropped, a set ends its tasks.
     let mut background = JoinSet::new();
     background.spawn(note_uses(store.clone()));
@@ -102,13 +102,6 @@ async fn note_uses(store: Store) {
         if let Err(error) = store.note_uses().await {
             tracing::warn!(%error, "when tokens were last used is written down later");
         }
-    }
-}
-
-/// Where a database is, for people; never with a secret.
-fn place(database: &DatabaseUrl) -> String {
-    match database {
-        DatabaseUrl::Sqlite(path) => path.display().to_string(),
     }
 }
 

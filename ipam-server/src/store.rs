@@ -28,7 +28,7 @@ mod writer;
 
 pub use allocations::{AllocationFilter, NodeCall};
 pub use change::{Actor, Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
-pub use db::DatabaseUrl;
+pub use db::{DatabaseUrl, PostgresUrl};
 pub use error::{Kind, Shortage, StoreError};
 pub use events::EventFilter;
 pub use nodes::NodeFilter;
@@ -73,7 +73,12 @@ impl Store {
             return Err(StoreError::Unavailable("nothing is written any more".to_owned()));
         }
         let mut read = self.db.read().await?;
-        read.fetch_one::<(i64,)>("SELECT 1", vec![]).await.map(|_| ())
+        read.fetch_one::<(i64,)>("SELECT CAST(1 AS BIGINT)", vec![]).await.map(|_| ())
+    }
+
+    /// How many transactions the database undid in favour of others, and the store did again.
+    pub fn undone(&self) -> u64 {
+        self.db.undone()
     }
 
     /// Finishes what was accepted and closes the database.

@@ -89,11 +89,11 @@ impl From<StoreError> for ApiError {
             StoreError::NoContiguousBlock(shortage) => {
                 return Self::shortage(ProblemType::NoContiguousBlock, *shortage);
             }
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Undone(_) => {
                 tracing::warn!(%error, "database unavailable");
                 return Self::new(ProblemType::Unavailable, "the database does not answer; try again");
             }
-            StoreError::Database(_) => {
+            StoreError::Database(_) | StoreError::Unfit(_) => {
                 tracing::error!(?error, "defect");
                 return Self::internal();
             }

@@ -1,7 +1,7 @@
 use super::{
     Kind, Result, Store, StoreError,
     book::Row,
-    db::{Tx, args},
+    db::{Tx, args, statements},
     mutation::stored,
     subnets::{self, SubnetRow},
     tiling::{self, Use},
@@ -19,8 +19,7 @@ const OWNER6: &str = "SELECT name FROM node WHERE subnet = $1 AND own6 = $2";
 const CLAIMANT: &str = "SELECT n.name FROM block AS b JOIN node AS n ON n.id = b.node WHERE b.id = $1";
 const LEDGER: &str = "SELECT * FROM allocation WHERE subnet = $1 AND at_offset = $2";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OWNER4, OWNER6, CLAIMANT, LEDGER];
+statements!(OWNER4, OWNER6, CLAIMANT, LEDGER);
 
 impl Store {
     /// Who has an address.

@@ -9,12 +9,12 @@ mod tests;
 pub(super) use decide::refused;
 pub use listing::AllocationFilter;
 #[cfg(test)]
-pub(super) use listing::STATEMENTS;
+pub(super) use listing::statements;
 
 use super::{
     Page, Result, Store, StoreError, Written,
     book::{Book, Position},
-    db::Db,
+    db::{Db, Scope},
     error::Kind,
     writer::Mutation,
 };
@@ -97,7 +97,7 @@ impl Store {
 /// # Errors
 /// The database refused the transaction: nothing of it happened.
 pub(super) async fn commit(db: &Db, now: Timestamp, mutations: &[Mutation]) -> Result<Vec<Result<Outcome>>> {
-    let mut tx = db.write().await?;
+    let mut tx = db.write(Scope::Nodes).await?;
     let mut book = Book::default();
     let names: BTreeSet<&NodeName> = mutations.iter().map(|mutation| &mutation.call().node).collect();
     book.load_holders(&mut tx, &names).await?;

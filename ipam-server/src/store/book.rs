@@ -9,7 +9,7 @@ pub(super) use row::{Row, Tenancy};
 
 use super::{
     Result, StoreError,
-    db::{Tx, args},
+    db::{Sql, Tx, args, over, statements},
 };
 use ipam_api::{
     ledger::BootChange,
@@ -42,18 +42,23 @@ pub(super) struct Book {
     changed_holders: BTreeSet<NodeName>,
 }
 
-const ROWS_AT: &str = "
-SELECT allocation.*
-FROM json_each($1) AS wanted
-JOIN allocation ON allocation.subnet = wanted.value ->> 0 AND allocation.at_offset = wanted.value ->> 1";
+const ROWS_AT: Sql = over!(
+    "SELECT allocation.* FROM ",
+    "$1",
+    " AS wanted
+    JOIN allocation ON allocation.subnet = CAST(wanted.value ->> 0 AS BIGINT)
+        AND allocation.at_offset = CAST(wanted.value ->> 1 AS BIGINT)"
+);
 
-const ROWS_OF_ATTACHMENTS: &str = "
-SELECT allocation.*
-FROM json_each($1) AS wanted
-JOIN allocation ON allocation.node = wanted.value ->> 0
-    AND allocation.network = wanted.value ->> 1
-    AND allocation.container_id = wanted.value ->> 2
-    AND allocation.if_name = wanted.value ->> 3";
+const ROWS_OF_ATTACHMENTS: Sql = over!(
+    "SELECT allocation.* FROM ",
+    "$1",
+    " AS wanted
+    JOIN allocation ON allocation.node = CAST(wanted.value ->> 0 AS BIGINT)
+        AND allocation.network = wanted.value ->> 1
+        AND allocation.container_id = wanted.value ->> 2
+        AND allocation.if_name = wanted.value ->> 3"
+);
 
 const ROWS_HELD_BY: &str = "SELECT * FROM allocation WHERE node = $1";
 
@@ -64,34 +69,38 @@ JOIN allocation ON allocation.subnet = extent.subnet
     AND allocation.at_offset >= extent.first AND allocation.at_offset < extent.next
 WHERE extent.block = $1";
 
-const VACATE: &str = "
-UPDATE allocation
-SET state = 'released', node = NULL, block = NULL, extent_first = NULL, extent_next = NULL
-FROM json_each($1) AS vacated
-WHERE allocation.subnet = vacated.value ->> 0 AND allocation.at_offset = vacated.value ->> 1";
+const VACATE: Sql = over!(
+    "UPDATE allocation
+    SET state = 'released', node = NULL, block = NULL, extent_first = NULL, extent_next = NULL
+    FROM ",
+    "$1",
+    " AS vacated
+    WHERE allocation.subnet = CAST(vacated.value ->> 0 AS BIGINT)
+        AND allocation.at_offset = CAST(vacated.value ->> 1 AS BIGINT)"
+);
 
-const SAVE_ROWS: &str = "
-INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
-                        pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
-                        node, block, extent_first, extent_next)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-       value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
-       value ->> 14, value ->> 15, value ->> 16, value ->> 17
-FROM json_each($1)
-WHERE true
-ON CONFLICT (subnet, at_offset) DO UPDATE SET
-    state = excluded.state, node_name = excluded.node_name, network = excluded.network,
-    container_id = excluded.container_id, if_name = excluded.if_name,
-    pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
-    since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
-    node = excluded.node, block = excluded.block,
-    extent_first = excluded.extent_first, extent_next = excluded.extent_next";
+const SAVE_ROWS: Sql = over!(
+    "INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
+                             pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
+                             node, block, extent_first, extent_next)
+    SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, value ->> 4,
+           value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9,
+           CAST(value ->> 10 AS BIGINT), CAST(value ->> 11 AS BIGINT), CAST(value ->> 12 AS BIGINT),
+           CAST(value ->> 13 AS BIGINT), CAST(value ->> 14 AS BIGINT), CAST(value ->> 15 AS BIGINT),
+           CAST(value ->> 16 AS BIGINT), CAST(value ->> 17 AS BIGINT)
+    FROM ",
+    "$1",
+    " WHERE true
+    ON CONFLICT (subnet, at_offset) DO UPDATE SET
+        state = excluded.state, node_name = excluded.node_name, network = excluded.network,
+        container_id = excluded.container_id, if_name = excluded.if_name,
+        pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
+        since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
+        node = excluded.node, block = excluded.block,
+        extent_first = excluded.extent_first, extent_next = excluded.extent_next"
+);
 
-#[cfg(test)]
-pub(super) fn statements() -> Vec<&'static str> {
-    let own = [ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, SAVE_ROWS];
-    [&own[..], holder::STATEMENTS].concat()
-}
+statements!(ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, VACATE, SAVE_ROWS; holder);
 
 impl Book {
     /// Loads nodes with their blocks.
@@ -133,7 +142,7 @@ impl Book {
         Ok(())
     }
 
-    async fn load(&mut self, tx: &mut Tx, sql: &'static str, wanted: &[Json]) -> Result<()> {
+    async fn load(&mut self, tx: &mut Tx, sql: Sql, wanted: &[Json]) -> Result<()> {
         if !wanted.is_empty() {
             let rows = tx.fetch_all(sql, args![Json::from(wanted).to_string()]).await?;
             self.keep(rows);

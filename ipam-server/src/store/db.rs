@@ -1,197 +1,219 @@
 //! The database behind the store: one shape of transaction, whatever its make.
 //!
-//! SQL text is shared where both databases take it; the few statements that
-//! differ ask [`Db`] which one it is.
+//! SQL text is shared where both databases take it; a statement that differs has the words of each ([`Sql`]).
+
+mod postgres;
+mod sql;
+mod sqlite;
+mod trouble;
+mod url;
+
+pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
+pub use url::{DatabaseUrl, PostgresUrl};
 
 use super::{Result, StoreError};
-use sqlx::{
-    Connection, FromRow, Sqlite, SqlitePool, Transaction,
-    migrate::Migrator,
-    sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
-    },
+use postgres::PostgresDb;
+use sql::bound;
+use sqlite::SqliteDb;
+use sqlx::{FromRow, Postgres, Sqlite, Transaction, postgres::PgRow, sqlite::SqliteRow};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
-use std::{path::PathBuf, str::FromStr, time::Duration};
-
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
-
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseUrl {
-    /// A file of this machine.
-    Sqlite(PathBuf),
-}
-
-impl FromStr for DatabaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            // A database in memory would be another one in every connection.
-            Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') && path != ":memory:" => {
-                Ok(Self::Sqlite(path.into()))
-            }
-            _ => Err("give sqlite://PATH, for example sqlite://ipam.db or sqlite:///var/lib/ipam/ipam.db"
-                .to_owned()),
-        }
-    }
-}
-
-/// A value bound to a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    Int(Option<i64>),
-    Text(Option<String>),
-}
-
-macro_rules! value_from {
-    ($($from:ty => |$it:ident| $to:expr),+ $(,)?) => {
-        $(impl From<$from> for Value {
-            fn from($it: $from) -> Self { $to }
-        })+
-    };
-}
-
-value_from! {
-    i64 => |it| Self::Int(Some(it)),
-    Option<i64> => |it| Self::Int(it),
-    // Every unsigned number of the domain is below 2^63.
-    u64 => |it| Self::Int(Some(it.cast_signed())),
-    Option<u64> => |it| Self::Int(it.map(u64::cast_signed)),
-    u32 => |it| Self::Int(Some(it.into())),
-    bool => |it| Self::Int(Some(it.into())),
-    &str => |it| Self::Text(Some(it.to_owned())),
-    String => |it| Self::Text(Some(it)),
-    Option<String> => |it| Self::Text(it),
-    Option<&str> => |it| Self::Text(it.map(str::to_owned)),
-}
-
-/// The values of a statement, in the order of its `$1`, `$2` ….
-macro_rules! args {
-    ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Value::from($value)),*] };
-}
-pub(super) use args;
 
 /// A row type that every supported database can fill.
-pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
-impl<T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin> Record for T {}
+pub(super) trait Record:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> Record for T {}
+
+/// What a transaction that writes has to itself until it ends: what it decides on, nobody else changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Everything: what it decides on may lie anywhere.
+    Plan,
+    /// What hangs on the nodes that it loads, while nobody plans.
+    Nodes,
+    /// When tokens were used, while nobody plans.
+    Uses,
+}
+
+/// How often a transaction is begun that the database undoes in favour of others.
+const ATTEMPTS: u32 = 10;
+
+/// Runs a transaction, and again where the database undid it in favour of another: `retried!(db, put(name))`.
+macro_rules! retried {
+    ($db:expr, $transaction:expr) => {{
+        let mut attempt = 1;
+        loop {
+            let outcome = $transaction.await;
+            if !$db.again(attempt, &outcome) {
+                break outcome;
+            }
+            attempt += 1;
+        }
+    }};
+}
+pub(super) use retried;
 
 /// The database.
 #[derive(Debug, Clone)]
-pub(super) enum Db {
-    /// One connection writes, others read beside it (WAL).
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
+pub(super) struct Db {
+    make: Make,
+    undone: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone)]
+enum Make {
+    Sqlite(SqliteDb),
+    Postgres(PostgresDb),
 }
 
 impl Db {
     pub(super) async fn open(url: &DatabaseUrl) -> Result<Self> {
-        let DatabaseUrl::Sqlite(path) = url;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("cache_size", "-16384")
-            .statement_cache_capacity(256);
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_secs(10))
-                // A full disk ends a transaction behind sqlx's back; it would count it as open for ever.
-                .after_release(|connection, _| {
-                    Box::pin(async move {
-                        connection.ping().await?;
-                        Ok(!connection.is_in_transaction())
-                    })
-                })
+        let make = match url {
+            DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::open(path).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(4).connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite { writer, readers })
+        Ok(Self { make, undone: Arc::default() })
     }
 
     pub(super) async fn migrate(&self) -> Result<()> {
-        let Self::Sqlite { writer, .. } = self;
-        SQLITE_MIGRATIONS.run(writer).await.map_err(|error| StoreError::Database(error.into()))
+        let migrated = match &self.make {
+            Make::Sqlite(db) => db.migrate().await,
+            Make::Postgres(db) => db.migrate().await,
+        };
+        migrated.map_err(|error| StoreError::Database(error.into()))
     }
 
-    /// A transaction that may write; on SQLite it has the only write lock from its start.
-    pub(super) async fn write(&self) -> Result<Tx> {
-        let Self::Sqlite { writer, .. } = self;
-        Ok(Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?))
+    /// A transaction that may write.
+    pub(super) async fn write(&self, scope: Scope) -> Result<Tx> {
+        Ok(match &self.make {
+            // Its one writer has everything.
+            Make::Sqlite(db) => Tx { inner: Inner::Sqlite(db.write().await?), scope: Some(Scope::Plan) },
+            Make::Postgres(db) => Tx { inner: Inner::Postgres(db.write(scope).await?), scope: Some(scope) },
+        })
     }
 
     /// A transaction that only reads: one snapshot for all its statements.
     pub(super) async fn read(&self) -> Result<Tx> {
-        let Self::Sqlite { readers, .. } = self;
-        Ok(Tx::Sqlite(readers.begin().await?))
+        let inner = match &self.make {
+            Make::Sqlite(db) => Inner::Sqlite(db.read().await?),
+            Make::Postgres(db) => Inner::Postgres(db.read().await?),
+        };
+        Ok(Tx { inner, scope: None })
+    }
+
+    /// Whether a transaction that ended so, at the given attempt, is to be done again; it is counted then.
+    pub(super) fn again<T>(&self, attempt: u32, outcome: &Result<T>) -> bool {
+        let Err(StoreError::Undone(why)) = outcome else { return false };
+        if attempt < ATTEMPTS {
+            self.undone.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(why, attempt, "again");
+        }
+        attempt < ATTEMPTS
+    }
+
+    /// How many transactions the database undid in favour of others.
+    pub(super) fn undone(&self) -> u64 {
+        self.undone.load(Ordering::Relaxed)
     }
 
     pub(super) async fn close(&self) {
-        let Self::Sqlite { writer, readers } = self;
-        readers.close().await;
-        writer.close().await;
+        match &self.make {
+            Make::Sqlite(db) => db.close().await,
+            Make::Postgres(db) => db.close().await,
+        }
     }
 }
 
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.
 #[derive(Debug)]
-pub(super) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
+pub(super) struct Tx {
+    inner: Inner,
+    /// Of one that writes.
+    scope: Option<Scope>,
 }
 
-fn bound(sql: &'static str, args: Vec<Value>) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    args.into_iter().fold(sqlx::query(sql), |query, value| match value {
-        Value::Int(value) => query.bind(value),
-        Value::Text(value) => query.bind(value),
-    })
+#[derive(Debug)]
+enum Inner {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
 }
 
 impl Tx {
+    /// Whether what it plans is planned by nobody else meanwhile.
+    pub(super) fn may_plan(&self) -> bool {
+        self.scope == Some(Scope::Plan)
+    }
+
     /// Runs a statement; how many rows it changed.
-    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64> {
-        let Self::Sqlite(tx) = self;
-        Ok(bound(sql, args).execute(&mut **tx).await?.rows_affected())
+    pub(super) async fn execute(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<u64> {
+        let sql = sql.into();
+        Ok(match &mut self.inner {
+            Inner::Sqlite(tx) => bound(sql.sqlite, args).execute(&mut **tx).await?.rows_affected(),
+            Inner::Postgres(tx) => bound(sql.postgres, args).execute(&mut **tx).await?.rows_affected(),
+        })
     }
 
     /// All rows of a query.
     pub(super) async fn fetch_all<T: Record>(
         &mut self,
-        sql: &'static str,
+        sql: impl Into<Sql>,
         args: Vec<Value>,
     ) -> Result<Vec<T>> {
-        let Self::Sqlite(tx) = self;
-        let rows = bound(sql, args).fetch_all(&mut **tx).await?;
-        Ok(rows.iter().map(T::from_row).collect::<Result<_, sqlx::Error>>()?)
+        let sql = sql.into();
+        let rows: Result<_, sqlx::Error> = match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let rows = bound(sql.sqlite, args).fetch_all(&mut **tx).await?;
+                rows.iter().map(T::from_row).collect()
+            }
+            Inner::Postgres(tx) => {
+                let rows = bound(sql.postgres, args).fetch_all(&mut **tx).await?;
+                rows.iter().map(T::from_row).collect()
+            }
+        };
+        Ok(rows?)
     }
 
     /// The row of a query that has at most one.
     pub(super) async fn fetch_optional<T: Record>(
         &mut self,
-        sql: &'static str,
+        sql: impl Into<Sql>,
         args: Vec<Value>,
     ) -> Result<Option<T>> {
-        let Self::Sqlite(tx) = self;
-        let row = bound(sql, args).fetch_optional(&mut **tx).await?;
-        Ok(row.as_ref().map(T::from_row).transpose()?)
+        let sql = sql.into();
+        let row = match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let row = bound(sql.sqlite, args).fetch_optional(&mut **tx).await?;
+                row.as_ref().map(T::from_row).transpose()
+            }
+            Inner::Postgres(tx) => {
+                let row = bound(sql.postgres, args).fetch_optional(&mut **tx).await?;
+                row.as_ref().map(T::from_row).transpose()
+            }
+        };
+        Ok(row?)
     }
 
     /// The row of a query that has exactly one.
-    pub(super) async fn fetch_one<T: Record>(&mut self, sql: &'static str, args: Vec<Value>) -> Result<T> {
+    pub(super) async fn fetch_one<T: Record>(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<T> {
         self.fetch_optional(sql, args).await?.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
     }
 
     pub(super) async fn commit(self) -> Result<()> {
-        let Self::Sqlite(tx) = self;
-        Ok(tx.commit().await?)
+        Ok(match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await?,
+            Inner::Postgres(tx) => tx.commit().await?,
+        })
     }
 
     pub(super) async fn rollback(self) -> Result<()> {
-        let Self::Sqlite(tx) = self;
-        Ok(tx.rollback().await?)
+        Ok(match self.inner {
+            Inner::Sqlite(tx) => tx.rollback().await?,
+            Inner::Postgres(tx) => tx.rollback().await?,
+        })
     }
 }
 
@@ -208,7 +230,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open(&DatabaseUrl::Sqlite(directory.path().join("ipam.db"))).await.unwrap();
         db.migrate().await.unwrap();
-        let mut tx = db.write().await.unwrap();
+        let mut tx = db.write(Scope::Plan).await.unwrap();
         tx.fetch_one::<(i64,)>(SMALL, args![]).await.unwrap();
         let refusal = loop {
             let name = new_name(&mut tx).await;
@@ -219,7 +241,7 @@ mod tests {
         assert!(matches!(refusal, StoreError::Unavailable(_)), "{refusal:?}");
         drop(tx);
 
-        let mut tx = db.write().await.expect("the next transaction begins afresh");
+        let mut tx = db.write(Scope::Plan).await.expect("the next transaction begins afresh");
         tx.fetch_one::<(i64,)>(LARGE, args![]).await.unwrap();
         tx.execute(WRITE, args!["after"]).await.unwrap();
         tx.commit().await.unwrap();

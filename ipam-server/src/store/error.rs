@@ -90,6 +90,12 @@ pub enum StoreError {
     /// Enough addresses, but no hole is large enough.
     #[error("{}", .0.detail)]
     NoContiguousBlock(Box<Shortage>),
+    /// The database undid it in favour of another transaction; the store does it again by itself.
+    #[error("the database undid the transaction: {0}")]
+    Undone(String),
+    /// The database is not one that the service can work with; the message says the cure.
+    #[error("{0}")]
+    Unfit(String),
     /// The database cannot be reached or is busy; the same call may work later.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
@@ -102,27 +108,5 @@ impl StoreError {
     /// One wrong field.
     pub(crate) fn invalid(pointer: &str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Io(_)
-            | sqlx::Error::InvalidSavePointStatement
-            | sqlx::Error::BeginFailed => Self::Unavailable(error.to_string()),
-            // SQLITE_BUSY (5), SQLITE_FULL (13), SQLITE_IOERR (10), and their extended codes.
-            sqlx::Error::Database(inner)
-                if inner
-                    .code()
-                    .and_then(|code| code.parse::<u32>().ok())
-                    .is_some_and(|code| matches!(code & 0xff, 5 | 10 | 13)) =>
-            {
-                Self::Unavailable(error.to_string())
-            }
-            _ => Self::Database(error),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Actor, Page, Result, Store, StoreError,
-    db::{Tx, args},
+    db::{Tx, args, statements},
     mutation::{corrupt, listing, rows_wanted, timestamp},
 };
 use ipam_api::wire::{Event, Listing, Node, NodeState};
@@ -34,9 +34,7 @@ const OF_ACTOR_AND_SUBJECT: &str = select_event!("AND e.actor = $5 AND e.subject
 const OF_ACTOR_AND_KIND: &str =
     select_event!("AND e.actor = $5 AND e.subject > $6 || '/' AND e.subject < $6 || '0'");
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[NOTE, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJECT, OF_ACTOR_AND_KIND];
+statements!(NOTE, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJECT, OF_ACTOR_AND_KIND);
 #[cfg(test)]
 pub(super) const OF_THING_AND_ACTOR: [(&str, &str); 2] =
     [(OF_SUBJECT, "event_by_subject (subject=?"), (OF_ACTOR, "event_by_actor (actor=?")];

@@ -8,7 +8,7 @@ pub(super) use leave::free_node;
 
 use super::{
     Change, Departure, Kind, Page, Result, Store, StoreError, Versioned, VmState, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, corrupt, cut, name_after, rows_wanted},
     tokens,
@@ -25,10 +25,7 @@ const DELETING: &str =
 
 const LONGEST_UID: usize = 256;
 
-#[cfg(test)]
-pub(super) fn statements() -> Vec<&'static str> {
-    [&[DELETING][..], claim::STATEMENTS, leave::STATEMENTS, own::STATEMENTS, row::STATEMENTS].concat()
-}
+statements!(DELETING; claim, leave, own, row);
 
 /// Which nodes a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,22 +44,29 @@ impl Store {
     ) -> Result<Written<Versioned<Node>>> {
         let spec = checked(spec)?;
         let now = self.now();
-        let mut tx = self.db.write().await?;
-        let old = row::find(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("node {name}"), old.as_ref().map(|old| old.version))?;
-        let was = match &old {
-            Some(old) => Some(row::view(&mut tx, old, now).await?),
-            None => None,
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let old = row::find(&mut tx, name).await?;
+            mutation::check(
+                &change.precondition,
+                &format!("node {name}"),
+                old.as_ref().map(|old| old.version),
+            )?;
+            let was = match &old {
+                Some(old) => Some(row::view(&mut tx, old, now).await?),
+                None => None,
+            };
+            match &old {
+                None => claim::claim(&mut tx, name, &spec, now).await?,
+                Some(old) => again::again(&mut tx, old, &spec, now).await?,
+            }
+            let row = get(&mut tx, name).await?;
+            let view = row::view(&mut tx, &row, now).await?;
+            self.finish(tx, change, &Deed::of_node(was.as_deref(), Some(&view.value))?).await?;
+            self.cache.forget();
+            Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
         };
-        match &old {
-            None => claim::claim(&mut tx, name, &spec, now).await?,
-            Some(old) => again::again(&mut tx, old, &spec, now).await?,
-        }
-        let row = get(&mut tx, name).await?;
-        let view = row::view(&mut tx, &row, now).await?;
-        self.finish(tx, change, &Deed::of_node(was.as_deref(), Some(&view.value))?).await?;
-        self.cache.forget();
-        Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+        retried!(self.db, attempt())
     }
 
     /// A node.
@@ -93,33 +97,36 @@ impl Store {
         change: &Change,
     ) -> Result<Departure<Node>> {
         let now = self.clock.now();
-        let mut tx = self.db.write().await?;
-        let row = get(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("node {name}"), Some(row.version))?;
-        let was = row::view(&mut tx, &row, now.as_millisecond()).await?.value;
-        let departure = match decide(&row, vm)? {
-            End::Now => {
-                free_node(&mut tx, row.id, now).await?;
-                Departure::Freed
-            }
-            End::WhenConfirmed => {
-                if row.state()? != NodeState::Deleting {
-                    // No two deletions of a service share one: claims are unique and versions rise.
-                    let deletion = format!("d{}-{}", row.claim, row.version + 1);
-                    tx.execute(DELETING, args![row.id, deletion]).await?;
-                    mutation::changed(&mut tx).await?;
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let row = get(&mut tx, name).await?;
+            mutation::check(&change.precondition, &format!("node {name}"), Some(row.version))?;
+            let was = row::view(&mut tx, &row, now.as_millisecond()).await?.value;
+            let departure = match decide(&row, vm)? {
+                End::Now => {
+                    free_node(&mut tx, row.id, now).await?;
+                    Departure::Freed
                 }
-                let view = node_view(&mut tx, name, now).await?;
-                Departure::Waiting(view.ok_or_else(|| corrupt(format!("node {name} is gone")))?)
-            }
+                End::WhenConfirmed => {
+                    if row.state()? != NodeState::Deleting {
+                        // No two deletions of a service share one: claims are unique and versions rise.
+                        let deletion = format!("d{}-{}", row.claim, row.version + 1);
+                        tx.execute(DELETING, args![row.id, deletion]).await?;
+                        mutation::changed(&mut tx).await?;
+                    }
+                    let view = node_view(&mut tx, name, now).await?;
+                    Departure::Waiting(view.ok_or_else(|| corrupt(format!("node {name} is gone")))?)
+                }
+            };
+            let became = match &departure {
+                Departure::Freed => None,
+                Departure::Waiting(node) => Some(node),
+            };
+            self.finish(tx, change, &Deed::of_node(Some(&was), became)?).await?;
+            self.cache.forget();
+            Ok(departure)
         };
-        let became = match &departure {
-            Departure::Freed => None,
-            Departure::Waiting(node) => Some(node),
-        };
-        self.finish(tx, change, &Deed::of_node(Some(&was), became)?).await?;
-        self.cache.forget();
-        Ok(departure)
+        retried!(self.db, attempt())
     }
 }
 

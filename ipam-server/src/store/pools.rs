@@ -10,7 +10,7 @@ pub(super) use supply::{Detail, OwnNeed, holdings, own_need, shares, supply, unc
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, SomeOf, changed, listing, rows_wanted},
     subnets,
@@ -38,11 +38,7 @@ const BLOCKS: &str = "SELECT b.subnet, e.first, e.next FROM block AS b JOIN exte
 const DELETE_BLOCKS: &str = "DELETE FROM block WHERE pool = $1";
 const DELETE: &str = "DELETE FROM pool WHERE id = $1";
 
-#[cfg(test)]
-pub(super) fn statements() -> Vec<&'static str> {
-    let own = [SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE];
-    [&own[..], supply::STATEMENTS, apply::STATEMENTS, resize::STATEMENTS].concat()
-}
+statements!(SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE; supply, apply, resize);
 
 impl Store {
     /// Makes a pool and reserves all its blocks, or changes it and its plan; all at once or not at all.
@@ -53,45 +49,52 @@ impl Store {
         change: &Change,
     ) -> Result<Written<Versioned<Pool>>> {
         check_spec(spec)?;
-        let mut tx = self.db.write().await?;
-        let old = find(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("pool {name}"), old.as_ref().map(|old| old.version))?;
-        match &old {
-            None => {
-                let members = members(&mut tx, spec).await?;
-                let args = args![
-                    name.as_str(),
-                    spec.max_pods.get(),
-                    spec.nodes.get(),
-                    spec.surge.to_string(),
-                    spec.headroom.get(),
-                    alignment(spec.alignment),
-                    contiguous(spec.contiguous),
-                    node_address(spec.node_address),
-                    spec.rest_seconds.get(),
-                    self.now(),
-                ];
-                let (id,): (i64,) = tx.fetch_one(INSERT, args).await?;
-                put_members(&mut tx, id, &members).await?;
-                plan_in(&mut tx, id, &[]).await?;
-                changed(&mut tx).await?;
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let old = find(&mut tx, name).await?;
+            mutation::check(
+                &change.precondition,
+                &format!("pool {name}"),
+                old.as_ref().map(|old| old.version),
+            )?;
+            match &old {
+                None => {
+                    let members = members(&mut tx, spec).await?;
+                    let args = args![
+                        name.as_str(),
+                        spec.max_pods.get(),
+                        spec.nodes.get(),
+                        spec.surge.to_string(),
+                        spec.headroom.get(),
+                        alignment(spec.alignment),
+                        contiguous(spec.contiguous),
+                        node_address(spec.node_address),
+                        spec.rest_seconds.get(),
+                        self.now(),
+                    ];
+                    let (id,): (i64,) = tx.fetch_one(INSERT, args).await?;
+                    put_members(&mut tx, id, &members).await?;
+                    plan_in(&mut tx, id, &[]).await?;
+                    changed(&mut tx).await?;
+                }
+                // A pool short of blocks (a node left where no more are wanted) may find room by now.
+                Some(old) if old.spec == *spec && old.blocks < old.wanted() => {
+                    settle(&mut tx, old.id).await?;
+                    changed(&mut tx).await?;
+                }
+                Some(old) if old.spec == *spec => {}
+                Some(old) => {
+                    check_change(&mut tx, old, spec).await?;
+                    update(&mut tx, old, spec).await?;
+                    changed(&mut tx).await?;
+                }
             }
-            // A pool short of blocks (a node left where no more are wanted) may find room by now.
-            Some(old) if old.spec == *spec && old.blocks < old.wanted() => {
-                settle(&mut tx, old.id).await?;
-                changed(&mut tx).await?;
-            }
-            Some(old) if old.spec == *spec => {}
-            Some(old) => {
-                check_change(&mut tx, old, spec).await?;
-                update(&mut tx, old, spec).await?;
-                changed(&mut tx).await?;
-            }
-        }
-        let view = get(&mut tx, name).await?.view()?;
-        let was = old.map(StoredPool::view).transpose()?;
-        self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
-        Ok(if was.is_some() { Written::Updated(view) } else { Written::Created(view) })
+            let view = get(&mut tx, name).await?.view()?;
+            let was = old.map(StoredPool::view).transpose()?;
+            self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
+            Ok(if was.is_some() { Written::Updated(view) } else { Written::Created(view) })
+        };
+        retried!(self.db, attempt())
     }
 
     /// A pool.
@@ -109,29 +112,32 @@ impl Store {
 
     /// Deletes a pool without nodes and gives its blocks back.
     pub async fn delete_pool(&self, name: &PoolName, change: &Change) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        let pool = get(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("pool {name}"), Some(pool.version))?;
-        if pool.claimed > 0 {
-            let rows: Vec<(String,)> = tx.fetch_all(SOME_NODES, args![pool.id]).await?;
-            let names: Vec<_> = rows.into_iter().map(|(name,)| name).collect();
-            return Err(StoreError::InUse(format!(
-                "pool {name} has {} (delete them first)",
-                SomeOf::counted("node", &names, pool.claimed)
-            )));
-        }
-        let mut freed: BTreeMap<i64, Vec<Tile>> = BTreeMap::new();
-        for (subnet, first, next) in tx.fetch_all::<(i64, i64, i64)>(BLOCKS, args![pool.id]).await? {
-            freed.entry(subnet).or_default().push(Tile::new(tiling::extent(first, next)?, Use::Free));
-        }
-        for (subnet, edits) in freed {
-            tiling::retile(&mut tx, subnet, edits).await?;
-        }
-        for sql in [DELETE_BLOCKS, CLEAR_SUBNETS, DELETE] {
-            tx.execute(sql, args![pool.id]).await?;
-        }
-        changed(&mut tx).await?;
-        self.finish(tx, change, &deed(name, Some(&pool.view()?.value), None)?).await
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let pool = get(&mut tx, name).await?;
+            mutation::check(&change.precondition, &format!("pool {name}"), Some(pool.version))?;
+            if pool.claimed > 0 {
+                let rows: Vec<(String,)> = tx.fetch_all(SOME_NODES, args![pool.id]).await?;
+                let names: Vec<_> = rows.into_iter().map(|(name,)| name).collect();
+                return Err(StoreError::InUse(format!(
+                    "pool {name} has {} (delete them first)",
+                    SomeOf::counted("node", &names, pool.claimed)
+                )));
+            }
+            let mut freed: BTreeMap<i64, Vec<Tile>> = BTreeMap::new();
+            for (subnet, first, next) in tx.fetch_all::<(i64, i64, i64)>(BLOCKS, args![pool.id]).await? {
+                freed.entry(subnet).or_default().push(Tile::new(tiling::extent(first, next)?, Use::Free));
+            }
+            for (subnet, edits) in freed {
+                tiling::retile(&mut tx, subnet, edits).await?;
+            }
+            for sql in [DELETE_BLOCKS, CLEAR_SUBNETS, DELETE] {
+                tx.execute(sql, args![pool.id]).await?;
+            }
+            changed(&mut tx).await?;
+            self.finish(tx, change, &deed(name, Some(&pool.view()?.value), None)?).await
+        };
+        retried!(self.db, attempt())
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, SomeOf, changed, corrupt, listing, rows_wanted, stored, timestamp},
     pools::{self, OwnNeed},
@@ -38,8 +38,7 @@ const DELETE: &str = "DELETE FROM reservation WHERE id = $1";
 
 const LONGEST_REASON: usize = 256;
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[NODES_INSIDE, DELETE];
+statements!(NODES_INSIDE, DELETE);
 
 #[derive(Debug, sqlx::FromRow)]
 struct ReservationRow {
@@ -87,48 +86,55 @@ impl Store {
         change: &Change,
     ) -> Result<Written<Versioned<Reservation>>> {
         check_reason(spec)?;
-        let mut tx = self.db.write().await?;
-        let subnet = subnets::get(&mut tx, subnet).await?;
-        let extent = extent_of(subnet.line()?, spec)?;
-        let old = find(&mut tx, &subnet, name).await?;
-        mutation::check(&change.precondition, &title(&subnet, name)?, old.as_ref().map(|old| old.version))?;
-        refuse_platform(&subnet, name, old.as_ref())?;
-        let lacked = pools::own_need(&mut tx, subnet.id).await?;
-        match &old {
-            None => {
-                check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
-                let (first, next) = (extent.first().0, extent.next().0);
-                let args = args![
-                    subnet.id,
-                    name.as_str(),
-                    first,
-                    next,
-                    spec.reason.as_str(),
-                    spec.for_nodes,
-                    self.now()
-                ];
-                let (id,): (i64,) = tx.fetch_one(INSERT, args).await?;
-                tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Reservation(id))]).await?;
-                changed(&mut tx).await?;
-            }
-            Some(old) => {
-                let was = old.extent()?;
-                let same =
-                    was == extent && old.reason == spec.reason && (old.for_nodes != 0) == spec.for_nodes;
-                if !same {
-                    resize(&mut tx, &subnet, old, extent).await?;
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let subnet = subnets::get(&mut tx, subnet).await?;
+            let extent = extent_of(subnet.line()?, spec)?;
+            let old = find(&mut tx, &subnet, name).await?;
+            mutation::check(
+                &change.precondition,
+                &title(&subnet, name)?,
+                old.as_ref().map(|old| old.version),
+            )?;
+            refuse_platform(&subnet, name, old.as_ref())?;
+            let lacked = pools::own_need(&mut tx, subnet.id).await?;
+            match &old {
+                None => {
+                    check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
                     let (first, next) = (extent.first().0, extent.next().0);
-                    tx.execute(UPDATE, args![old.id, first, next, spec.reason.as_str(), spec.for_nodes])
-                        .await?;
+                    let args = args![
+                        subnet.id,
+                        name.as_str(),
+                        first,
+                        next,
+                        spec.reason.as_str(),
+                        spec.for_nodes,
+                        self.now()
+                    ];
+                    let (id,): (i64,) = tx.fetch_one(INSERT, args).await?;
+                    tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Reservation(id))]).await?;
                     changed(&mut tx).await?;
                 }
+                Some(old) => {
+                    let was = old.extent()?;
+                    let same =
+                        was == extent && old.reason == spec.reason && (old.for_nodes != 0) == spec.for_nodes;
+                    if !same {
+                        resize(&mut tx, &subnet, old, extent).await?;
+                        let (first, next) = (extent.first().0, extent.next().0);
+                        tx.execute(UPDATE, args![old.id, first, next, spec.reason.as_str(), spec.for_nodes])
+                            .await?;
+                        changed(&mut tx).await?;
+                    }
+                }
             }
-        }
-        check_lack(&mut tx, &subnet, name, lacked).await?;
-        let view = get(&mut tx, &subnet, name).await?.view(&subnet)?;
-        let was = old.as_ref().map(|old| old.view(&subnet)).transpose()?;
-        self.finish(tx, change, &deed(&subnet, name, was.as_deref(), Some(&view.value))?).await?;
-        Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+            check_lack(&mut tx, &subnet, name, lacked).await?;
+            let view = get(&mut tx, &subnet, name).await?.view(&subnet)?;
+            let was = old.as_ref().map(|old| old.view(&subnet)).transpose()?;
+            self.finish(tx, change, &deed(&subnet, name, was.as_deref(), Some(&view.value))?).await?;
+            Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+        };
+        retried!(self.db, attempt())
     }
 
     /// A reservation.
@@ -158,17 +164,20 @@ impl Store {
         name: &ReservationName,
         change: &Change,
     ) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        let subnet = subnets::get(&mut tx, subnet).await?;
-        let old = get(&mut tx, &subnet, name).await?;
-        mutation::check(&change.precondition, &title(&subnet, name)?, Some(old.version))?;
-        refuse_platform(&subnet, name, Some(&old))?;
-        let extent = old.extent()?;
-        refuse_uncovering(&mut tx, &subnet, &old, extent).await?;
-        tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Free)]).await?;
-        tx.execute(DELETE, args![old.id]).await?;
-        changed(&mut tx).await?;
-        self.finish(tx, change, &deed(&subnet, name, Some(&old.view(&subnet)?.value), None)?).await
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let subnet = subnets::get(&mut tx, subnet).await?;
+            let old = get(&mut tx, &subnet, name).await?;
+            mutation::check(&change.precondition, &title(&subnet, name)?, Some(old.version))?;
+            refuse_platform(&subnet, name, Some(&old))?;
+            let extent = old.extent()?;
+            refuse_uncovering(&mut tx, &subnet, &old, extent).await?;
+            tiling::retile(&mut tx, subnet.id, vec![Tile::new(extent, Use::Free)]).await?;
+            tx.execute(DELETE, args![old.id]).await?;
+            changed(&mut tx).await?;
+            self.finish(tx, change, &deed(&subnet, name, Some(&old.view(&subnet)?.value), None)?).await
+        };
+        retried!(self.db, attempt())
     }
 }
 

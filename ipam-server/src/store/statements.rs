@@ -1,12 +1,17 @@
 //! Statements whose cost must not rise with the size of the ledger, and how the database goes about them.
 
 use super::{
-    addresses, allocations, book,
-    db::{DatabaseUrl, Db},
+    Change, Store, addresses, allocations, book,
+    db::{DatabaseUrl, Db, Sql},
     events, nodes, pools, reservations, tiling, tokens,
 };
+use crate::clock::SystemClock;
+use ipam_api::names::SubnetPath;
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+use testdb::Raw;
 
 /// Tables that grow with nodes and pods, and with time.
 const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
@@ -47,25 +52,65 @@ async fn scans(connection: &mut SqliteConnection, sql: &'static str) -> Vec<Stri
         .collect()
 }
 
+/// Every statement whose cost must not rise.
+fn all() -> Vec<Sql> {
+    [
+        tiling::statements(),
+        pools::statements(),
+        nodes::statements(),
+        book::statements(),
+        addresses::statements(),
+        reservations::statements(),
+        allocations::statements(),
+        events::statements(),
+        tokens::statements(),
+    ]
+    .concat()
+}
+
 #[tokio::test]
 async fn no_statement_reads_the_whole_ledger() {
     let dir = tempfile::TempDir::new().unwrap();
     let mut connection = migrated(&dir.path().join("ipam.db")).await;
-    let statements = [
-        tiling::STATEMENTS,
-        &pools::statements(),
-        &nodes::statements(),
-        &book::statements(),
-        addresses::STATEMENTS,
-        reservations::STATEMENTS,
-        allocations::STATEMENTS,
-        events::STATEMENTS,
-        &tokens::statements(),
-    ]
-    .concat();
-    for sql in statements {
-        assert_eq!(scans(&mut connection, sql).await, [""; 0], "{sql}");
+    for sql in all() {
+        assert_eq!(scans(&mut connection, sql.sqlite).await, [""; 0], "{}", sql.sqlite);
     }
+}
+
+/// Nor when the database knows how much is in it. (PostgreSQL's way is in `tests/postgres/plans.rs`.)
+#[tokio::test]
+async fn no_statement_reads_a_filled_ledger_whole() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("ipam.db");
+    let store = Store::open(&DatabaseUrl::Sqlite(file.clone()), Arc::new(SystemClock)).await.unwrap();
+    let keep = Change::default();
+    let vnet = from(json!({"addressSpace": ["10.0.0.0/8"]}));
+    store.put_vnet(&"v".parse().unwrap(), &vnet, &keep).await.unwrap();
+    for i in 0..40 {
+        let subnet = format!("v/s{i}");
+        let path: SubnetPath = subnet.parse().unwrap();
+        let cidrs = from(json!({"cidrs": [format!("10.{i}.0.0/20")]}));
+        store.put_subnet(&path, &cidrs, &keep).await.unwrap();
+        let (first, last) = (format!("10.{i}.0.4"), format!("10.{i}.0.103"));
+        let own = from(json!({"first": first, "last": last, "reason": "nodes", "forNodes": true}));
+        store.put_reservation(&path, &"nodes".parse().unwrap(), &own, &keep).await.unwrap();
+        let nodes = testdb::NODES_OF_A_POOL + 10;
+        let pool = from(json!({"subnets": [{"subnet": subnet}], "maxPods": 8, "nodes": nodes, "surge": 0}));
+        store.put_pool(&format!("p{i}").parse().unwrap(), &pool, &keep).await.unwrap();
+    }
+    store.close().await;
+    let options = SqliteConnectOptions::new().filename(&file).foreign_keys(true);
+    let mut raw = Raw::Sqlite(SqliteConnection::connect_with(&options).await.unwrap());
+    testdb::fill(&mut raw).await;
+    assert_eq!(raw.number("SELECT COUNT(*) FROM allocation").await, 40 * 50 * 4);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    for sql in all() {
+        assert_eq!(scans(&mut connection, sql.sqlite).await, [""; 0], "{}", sql.sqlite);
+    }
+}
+
+fn from<T: DeserializeOwned>(json: serde_json::Value) -> T {
+    serde_json::from_value(json).unwrap()
 }
 
 /// Events are read far from the end of their order: those of a thing or an actor without those between.

@@ -7,7 +7,7 @@ pub(super) use row::{SubnetRow, by_id, find, get, line};
 
 use super::{
     Change, Page, Result, Store, StoreError, Versioned, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried},
     events::Deed,
     mutation::{self, SomeOf, changed, cut, listing, rows_wanted, stored},
     pools::{self, OwnNeed},
@@ -67,45 +67,48 @@ impl Store {
         let gateways = rules::gateways(line, &spec.gateways)?;
         let wanted = platform::wanted(line, &gateways, spec.reserve_platform);
         rules::check_room(spec, line, &wanted)?;
-        let mut tx = self.db.write().await?;
-        let vnet = vnets::get(&mut tx, &path.vnet).await?;
-        let old = find(&mut tx, path).await?;
-        mutation::check(
-            &change.precondition,
-            &format!("subnet {path}"),
-            old.as_ref().map(|old| old.version),
-        )?;
-        let was = old.as_ref().map(SubnetRow::view).transpose()?;
-        match old {
-            Some(old) => {
-                let was = old.spec()?;
-                if was.cidrs != line.cidrs() {
-                    return Err(StoreError::Exists(format!(
-                        "subnet {path} exists with {}: its CIDRs are fixed at creation; delete it and create it anew, or name the same",
-                        old.line()?
-                    )));
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let vnet = vnets::get(&mut tx, &path.vnet).await?;
+            let old = find(&mut tx, path).await?;
+            mutation::check(
+                &change.precondition,
+                &format!("subnet {path}"),
+                old.as_ref().map(|old| old.version),
+            )?;
+            let was = old.as_ref().map(SubnetRow::view).transpose()?;
+            match old {
+                Some(old) => {
+                    let was = old.spec()?;
+                    if was.cidrs != line.cidrs() {
+                        return Err(StoreError::Exists(format!(
+                            "subnet {path} exists with {}: its CIDRs are fixed at creation; delete it and create it anew, or name the same",
+                            old.line()?
+                        )));
+                    }
+                    if was.gateways != gateways || was.reserve_platform != spec.reserve_platform {
+                        let lacked = pools::own_need(&mut tx, old.id).await?;
+                        let [gateway4, gateway6] = by_family(&gateways);
+                        tx.execute(UPDATE, args![old.id, gateway4, gateway6, spec.reserve_platform]).await?;
+                        platform::settle(&mut tx, &old, &wanted, self.now()).await?;
+                        check_lack(&mut tx, &old, lacked).await?;
+                        changed(&mut tx).await?;
+                    }
                 }
-                if was.gateways != gateways || was.reserve_platform != spec.reserve_platform {
-                    let lacked = pools::own_need(&mut tx, old.id).await?;
-                    let [gateway4, gateway6] = by_family(&gateways);
-                    tx.execute(UPDATE, args![old.id, gateway4, gateway6, spec.reserve_platform]).await?;
-                    platform::settle(&mut tx, &old, &wanted, self.now()).await?;
-                    check_lack(&mut tx, &old, lacked).await?;
+                None => {
+                    check_place(&mut tx, &vnet, line).await?;
+                    let id = insert(&mut tx, &vnet, path, line, &gateways, spec.reserve_platform, self.now())
+                        .await?;
+                    let row = by_id(&mut tx, id).await?;
+                    platform::settle(&mut tx, &row, &wanted, self.now()).await?;
                     changed(&mut tx).await?;
                 }
             }
-            None => {
-                check_place(&mut tx, &vnet, line).await?;
-                let id =
-                    insert(&mut tx, &vnet, path, line, &gateways, spec.reserve_platform, self.now()).await?;
-                let row = by_id(&mut tx, id).await?;
-                platform::settle(&mut tx, &row, &wanted, self.now()).await?;
-                changed(&mut tx).await?;
-            }
-        }
-        let view = get(&mut tx, path).await?.view()?;
-        self.finish(tx, change, &deed(path, was.as_deref(), Some(&view.value))?).await?;
-        Ok(if was.is_none() { Written::Created(view) } else { Written::Updated(view) })
+            let view = get(&mut tx, path).await?.view()?;
+            self.finish(tx, change, &deed(path, was.as_deref(), Some(&view.value))?).await?;
+            Ok(if was.is_none() { Written::Created(view) } else { Written::Updated(view) })
+        };
+        retried!(self.db, attempt())
     }
 
     /// A subnet.
@@ -125,24 +128,27 @@ impl Store {
 
     /// Deletes a subnet in which nothing but the platform's addresses is reserved.
     pub async fn delete_subnet(&self, path: &SubnetPath, change: &Change) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        let subnet = get(&mut tx, path).await?;
-        mutation::check(&change.precondition, &format!("subnet {path}"), Some(subnet.version))?;
-        for (what, sql) in [("pool", POOLS), ("reservation", RESERVATIONS)] {
-            let rows: Vec<(String,)> = tx.fetch_all(sql, args![subnet.id]).await?;
-            let names: Vec<_> = rows.into_iter().map(|(name,)| name).collect();
-            if !names.is_empty() {
-                return Err(StoreError::InUse(format!(
-                    "subnet {path} is used by {} (delete first what uses it)",
-                    SomeOf::new(what, &names)
-                )));
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let subnet = get(&mut tx, path).await?;
+            mutation::check(&change.precondition, &format!("subnet {path}"), Some(subnet.version))?;
+            for (what, sql) in [("pool", POOLS), ("reservation", RESERVATIONS)] {
+                let rows: Vec<(String,)> = tx.fetch_all(sql, args![subnet.id]).await?;
+                let names: Vec<_> = rows.into_iter().map(|(name,)| name).collect();
+                if !names.is_empty() {
+                    return Err(StoreError::InUse(format!(
+                        "subnet {path} is used by {} (delete first what uses it)",
+                        SomeOf::new(what, &names)
+                    )));
+                }
             }
-        }
-        for sql in [DELETE_HISTORY, DELETE_EXTENTS, DELETE_RESERVATIONS, DELETE] {
-            tx.execute(sql, args![subnet.id]).await?;
-        }
-        changed(&mut tx).await?;
-        self.finish(tx, change, &deed(path, Some(&subnet.view()?.value), None)?).await
+            for sql in [DELETE_HISTORY, DELETE_EXTENTS, DELETE_RESERVATIONS, DELETE] {
+                tx.execute(sql, args![subnet.id]).await?;
+            }
+            changed(&mut tx).await?;
+            self.finish(tx, change, &deed(path, Some(&subnet.view()?.value), None)?).await
+        };
+        retried!(self.db, attempt())
     }
 
     /// The tiles of a subnet in order.

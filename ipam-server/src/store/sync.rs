@@ -4,9 +4,9 @@ use super::{
     Actor, NodeCall, Result, Store, StoreError,
     allocations::{needs_stamp, refused, unknown_node},
     book::{Book, Holder, Row, Tenancy},
-    db::{Tx, args},
+    db::{Scope, Sql, Tx, args, over, retried},
     events::{self, Deed},
-    mutation::changed,
+    mutation::{changed, corrupt},
     nodes, tiling,
 };
 use ipam_api::{
@@ -27,11 +27,23 @@ const NOWHERE: Offset = Offset(u64::MAX);
 
 const FORGET_CONFLICTS: &str = "DELETE FROM conflict WHERE node = $1";
 
-const SAVE_CONFLICTS: &str = "
-INSERT INTO conflict (subnet, at_offset, node, mac, seen_at)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)
-WHERE true
-ON CONFLICT (subnet, at_offset) DO UPDATE SET node = excluded.node, mac = excluded.mac, seen_at = excluded.seen_at";
+const SAVE_CONFLICTS: Sql = over!(
+    "INSERT INTO conflict (subnet, at_offset, node, mac, seen_at)
+    SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), CAST(value ->> 2 AS BIGINT), value ->> 3,
+           CAST(value ->> 4 AS BIGINT)
+    FROM ",
+    "$1",
+    " WHERE true
+    ON CONFLICT (subnet, at_offset)
+    DO UPDATE SET node = excluded.node, mac = excluded.mac, seen_at = excluded.seen_at"
+);
+
+/// What came of a sync.
+enum Sync {
+    Done(SyncAnswer),
+    /// Nothing: it ends a claim, or gives back what a block was leaving, and that has to be planned.
+    Plans,
+}
 
 impl Store {
     /// Brings the ledger in step with a node's journal (P3), takes a fresh claim
@@ -40,8 +52,26 @@ impl Store {
     /// # Errors
     /// A stale claim; an address listed twice. Nothing of the sync happened then.
     pub async fn sync(&self, call: &NodeCall, request: &SyncRequest, by: &Actor) -> Result<SyncAnswer> {
+        let done = retried!(self.db, self.sync_in(Scope::Nodes, call, request, by))?;
+        let done = match done {
+            Sync::Plans => retried!(self.db, self.sync_in(Scope::Plan, call, request, by))?,
+            Sync::Done(_) => done,
+        };
+        match done {
+            Sync::Done(answer) => Ok(answer),
+            Sync::Plans => Err(corrupt("a sync asked twice for what it had")),
+        }
+    }
+
+    async fn sync_in(
+        &self,
+        scope: Scope,
+        call: &NodeCall,
+        request: &SyncRequest,
+        by: &Actor,
+    ) -> Result<Sync> {
         let now = self.clock.now();
-        let mut tx = self.db.write().await?;
+        let mut tx = self.db.write(scope).await?;
         let mut book = Book::default();
         book.load_holders(&mut tx, &BTreeSet::from([&call.node])).await?;
         let holder = match (&call.stamp, book.holder(&call.node)) {
@@ -68,6 +98,9 @@ impl Store {
             }
         }
         let decision = ledger::sync(&holder.ledger, &holder.footprint, &rows, &listing);
+        if (decision.confirms_deletion || decision.confirms_shrink) && !tx.may_plan() {
+            return Ok(Sync::Plans);
+        }
         apply(&mut book, &holder, &decision, request, &listing, now)?;
         book.save(&mut tx).await?;
         if decision.newer {
@@ -95,7 +128,7 @@ impl Store {
         if node.is_none() {
             self.cache.forget();
         }
-        Ok(SyncAnswer { items: results(request, &decision), node })
+        Ok(Sync::Done(SyncAnswer { items: results(request, &decision), node }))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     Result,
-    db::{Tx, Value, args},
+    db::{Sql, Tx, Value, args, column, over, rows, statements},
     mutation::corrupt,
 };
 use ipam_api::{
@@ -84,16 +84,20 @@ pub(super) fn extent(first: i64, next: i64) -> Result<Extent> {
 const START: &str = "INSERT INTO extent (subnet, first, next, kind)
     VALUES ($1, 0, $2, 'free'), ($1, $2, NULL, 'end')";
 
-// json_each is SQLite's; PostgreSQL takes `unnest` for it. The windows lead (CROSS JOIN keeps the order):
-// each reads its own tiles by the index, however many the subnet has.
-const AROUND: &str = "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.node, e.block, e.leaving
-    FROM json_each($2) AS w CROSS JOIN extent AS e
-      ON e.subnet = $1
-     AND e.first >= COALESCE(
-         (SELECT MAX(l.first) FROM extent AS l WHERE l.subnet = $1 AND l.first < (w.value ->> 0)), 0)
-     AND e.first <= (w.value ->> 1)
-    WHERE e.kind <> 'end'
-    ORDER BY e.first";
+// The windows lead (on SQLite CROSS JOIN keeps the order): each reads its own tiles by the index, however
+// many the subnet has.
+const AROUND: Sql = over!(
+    "SELECT DISTINCT e.first, e.next, e.kind, e.reservation, e.node, e.block, e.leaving
+    FROM ",
+    "$2",
+    " AS w CROSS JOIN extent AS e
+    WHERE e.subnet = $1 AND e.kind <> 'end'
+      AND e.first >= COALESCE(
+         (SELECT MAX(l.first) FROM extent AS l
+          WHERE l.subnet = $1 AND l.first < CAST(w.value ->> 0 AS BIGINT)), 0)
+      AND e.first <= CAST(w.value ->> 1 AS BIGINT)
+    ORDER BY e.first"
+);
 
 const INSIDE: &str = "SELECT e.first, e.next, e.kind, e.reservation, e.node, e.block, e.leaving
     FROM extent AS e
@@ -107,15 +111,23 @@ const FREE: &str =
 const OF_BLOCK: &str = "SELECT e.first, e.next, e.leaving FROM extent AS e WHERE e.block = $1
     ORDER BY e.first";
 
-const DELETE: &str = "DELETE FROM extent WHERE subnet = $1 AND first IN (SELECT value FROM json_each($2))";
+const DELETE: Sql = over!(
+    "DELETE FROM extent WHERE subnet = $1 AND first IN (SELECT CAST(value ->> 0 AS BIGINT) FROM ",
+    "$2",
+    ")"
+);
 
-const INSERT: &str = "INSERT INTO extent (subnet, first, next, kind, reservation, node, block, leaving)
-    SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
-    FROM json_each($2)";
+const INSERT: Sql = over!(
+    "INSERT INTO extent (subnet, first, next, kind, reservation, node, block, leaving)
+    SELECT $1, CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2,
+           CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT),
+           CAST(value ->> 6 AS BIGINT)
+    FROM ",
+    "$2",
+    ""
+);
 
-/// What is asked of extents where many may be.
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[AROUND, INSIDE, FREE, OF_BLOCK, DELETE, INSERT];
+statements!(AROUND, INSIDE, FREE, OF_BLOCK, DELETE, INSERT);
 
 /// Makes the chain of a new subnet: free from end to end.
 pub(super) async fn start(tx: &mut Tx, subnet: i64, length: u64) -> Result<()> {
@@ -193,18 +205,18 @@ pub(super) async fn retile(tx: &mut Tx, subnet: i64, mut edits: Vec<Tile>) -> Re
             _ => windows.push((extent.first().0, extent.next().0)),
         }
     }
-    let rows: Vec<TileRow> = tx.fetch_all(AROUND, args![subnet, json(&windows)?]).await?;
-    let old = rows.into_iter().map(Tile::try_from).collect::<Result<Vec<_>>>()?;
+    let found: Vec<TileRow> = tx.fetch_all(AROUND, args![subnet, rows(&windows)?]).await?;
+    let old = found.into_iter().map(Tile::try_from).collect::<Result<Vec<_>>>()?;
     let new = overlaid(&old, &edits);
 
     let (was, is): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
     let gone: Vec<_> = old.iter().filter(|t| !is.contains(t)).map(|t| t.extent.first().0).collect();
     let come: Vec<_> = new.iter().filter(|t| !was.contains(t)).map(record).collect();
     if !gone.is_empty() {
-        tx.execute(DELETE, args![subnet, json(&gone)?]).await?;
+        tx.execute(DELETE, args![subnet, column(gone)?]).await?;
     }
     if !come.is_empty() {
-        tx.execute(INSERT, args![subnet, json(&come)?]).await?;
+        tx.execute(INSERT, args![subnet, rows(&come)?]).await?;
     }
     Ok(())
 }
@@ -220,11 +232,6 @@ fn record(tile: &Tile) -> Record {
         Use::Leaving { block, since } => ("block", None, None, Some(block), Some(since.0)),
     };
     (tile.extent.first().0, tile.extent.next().0, kind, reservation, node, block, leaving)
-}
-
-/// A list for `json_each`.
-pub(super) fn json<T: serde::Serialize>(list: &[T]) -> Result<String> {
-    serde_json::to_string(list).map_err(corrupt)
 }
 
 /// The tiles with the edits laid over them and free neighbours joined. Both are

@@ -13,7 +13,7 @@ pub use swap::Swapper;
 
 use super::{
     Change, Kind, Page, Result, Store, StoreError, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, cut, name_after, rows_wanted},
     nodes,
@@ -30,11 +30,7 @@ const WAS_REVOKED: &str = "SELECT e.id FROM event AS e WHERE e.subject = $1 AND 
 const ADMINS: &str =
     "SELECT COUNT(*) FROM token WHERE role = 'admin' AND (expires_at IS NULL OR expires_at > $1)";
 
-#[cfg(test)]
-pub(super) fn statements() -> Vec<&'static str> {
-    [&[DELETE, WAS_REVOKED][..], former::STATEMENTS, known::STATEMENTS, row::STATEMENTS, swap::STATEMENTS]
-        .concat()
-}
+statements!(DELETE, WAS_REVOKED; former, known, row, swap);
 
 /// Longest life of a token: ten years.
 const LONGEST_LIFE: u64 = 315_360_000;
@@ -45,23 +41,26 @@ impl Store {
         check(spec)?;
         let now = self.now();
         let expires_at = spec.expires_in_seconds.map(|seconds| after(now, seconds));
-        let mut tx = self.db.write().await?;
-        let new = NewRow {
-            name: &spec.name,
-            role: spec.role,
-            node: spec.node.as_ref(),
-            pool: spec.pool.as_ref(),
-            uses: spec.uses,
-            // What a node makes in the place of its token lives as long as this one.
-            node_token_seconds: match spec.role {
-                Role::Node => spec.expires_in_seconds,
-                _ => spec.node_token_seconds,
-            },
-            expires_at,
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let new = NewRow {
+                name: &spec.name,
+                role: spec.role,
+                node: spec.node.as_ref(),
+                pool: spec.pool.as_ref(),
+                uses: spec.uses,
+                // What a node makes in the place of its token lives as long as this one.
+                node_token_seconds: match spec.role {
+                    Role::Node => spec.expires_in_seconds,
+                    _ => spec.node_token_seconds,
+                },
+                expires_at,
+            };
+            let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
+            self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
+            Ok(token)
         };
-        let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
-        self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
-        Ok(token)
+        retried!(self.db, attempt())
     }
 
     /// A token by its id.
@@ -81,28 +80,34 @@ impl Store {
 
     /// Ends a token at once.
     pub async fn revoke_token(&self, id: &TokenId, change: &Change) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        let token = get(&mut tx, id).await?.view(self.now())?;
-        // A token never changes: it is of one version all its life.
-        mutation::check(&change.precondition, &format!("token {id}"), Some(1))?;
-        former::remember(&mut tx, id, self.now()).await?;
-        tx.execute(DELETE, args![id.as_str()]).await?;
-        self.finish(tx, change, &Deed::of(subject(id), Some(&token), None)?).await?;
-        self.cache.forget();
-        Ok(())
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let token = get(&mut tx, id).await?.view(self.now())?;
+            // A token never changes: it is of one version all its life.
+            mutation::check(&change.precondition, &format!("token {id}"), Some(1))?;
+            former::remember(&mut tx, id, self.now()).await?;
+            tx.execute(DELETE, args![id.as_str()]).await?;
+            self.finish(tx, change, &Deed::of(subject(id), Some(&token), None)?).await?;
+            self.cache.forget();
+            Ok(())
+        };
+        retried!(self.db, attempt())
     }
 
     /// Ends all tokens of a node at once, whatever it makes of them meanwhile; its claim stays.
     pub async fn revoke_node(&self, node: &NodeName, change: &Change) -> Result<()> {
         let now = self.now();
-        let mut tx = self.db.write().await?;
-        let was = nodes::credential(&mut tx, node, now).await?;
-        // As of a token: of one version all its life.
-        mutation::check(&change.precondition, &format!("token of node {node}"), Some(1))?;
-        former::end_of_node(&mut tx, node.as_str(), now).await?;
-        self.finish(tx, change, &Deed::of(format!("credential/{node}"), was.as_ref(), None)?).await?;
-        self.cache.forget();
-        Ok(())
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let was = nodes::credential(&mut tx, node, now).await?;
+            // As of a token: of one version all its life.
+            mutation::check(&change.precondition, &format!("token of node {node}"), Some(1))?;
+            former::end_of_node(&mut tx, node.as_str(), now).await?;
+            self.finish(tx, change, &Deed::of(format!("credential/{node}"), was.as_ref(), None)?).await?;
+            self.cache.forget();
+            Ok(())
+        };
+        retried!(self.db, attempt())
     }
 
     /// Whether somebody may do everything.
@@ -118,29 +123,32 @@ impl Store {
     /// [`StoreError::Exists`] where it was revoked: a file that was left does not bring it back.
     pub async fn bootstrap(&self, secret: &Secret, change: &Change) -> Result<Written<Token>> {
         let now = self.now();
-        let mut tx = self.db.write().await?;
-        if let Some(id) = secret.hash().id()
-            && let Some(row) = row::find(&mut tx, &id).await?
-        {
-            return Ok(Written::Updated(row.view(now)?));
-        }
-        if let Some(id) = secret.hash().id()
-            && tx.fetch_optional::<(i64,)>(WAS_REVOKED, args![subject(&id)]).await?.is_some()
-        {
-            return Err(StoreError::Exists(format!("token {id} was revoked: make another")));
-        }
-        let new = NewRow {
-            name: "bootstrap",
-            role: Role::Admin,
-            node: None,
-            pool: None,
-            uses: None,
-            node_token_seconds: None,
-            expires_at: None,
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            if let Some(id) = secret.hash().id()
+                && let Some(row) = row::find(&mut tx, &id).await?
+            {
+                return Ok(Written::Updated(row.view(now)?));
+            }
+            if let Some(id) = secret.hash().id()
+                && tx.fetch_optional::<(i64,)>(WAS_REVOKED, args![subject(&id)]).await?.is_some()
+            {
+                return Err(StoreError::Exists(format!("token {id} was revoked: make another")));
+            }
+            let new = NewRow {
+                name: "bootstrap",
+                role: Role::Admin,
+                node: None,
+                pool: None,
+                uses: None,
+                node_token_seconds: None,
+                expires_at: None,
+            };
+            let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
+            self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
+            Ok(Written::Created(token))
         };
-        let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
-        self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
-        Ok(Written::Created(token))
+        retried!(self.db, attempt())
     }
 }
 

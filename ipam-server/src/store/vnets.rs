@@ -4,7 +4,7 @@ pub(super) use rules::overlap;
 
 use super::{
     Change, Kind, Page, Result, Store, StoreError, Versioned, Written,
-    db::{Tx, args},
+    db::{Scope, Tx, args, retried},
     events::Deed,
     mutation::{self, SomeOf, changed, corrupt, listing, stored, timestamp},
 };
@@ -91,32 +91,39 @@ impl Store {
         change: &Change,
     ) -> Result<Written<Versioned<Vnet>>> {
         rules::check(spec)?;
-        let mut tx = self.db.write().await?;
-        let old = find(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("VNet {name}"), old.as_ref().map(|old| old.version))?;
-        let same = match &old {
-            Some(old) => old.spec()? == *spec,
-            None => false,
-        };
-        if !same {
-            check_others(&mut tx, name, spec).await?;
-            let space = serde_json::to_string(&spec.address_space).map_err(corrupt)?;
-            let services = serde_json::to_string(&spec.service_cidrs).map_err(corrupt)?;
-            match &old {
-                Some(old) => {
-                    check_subnets(&mut tx, old, spec).await?;
-                    tx.execute(UPDATE, args![old.id, space, services]).await?;
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let old = find(&mut tx, name).await?;
+            mutation::check(
+                &change.precondition,
+                &format!("VNet {name}"),
+                old.as_ref().map(|old| old.version),
+            )?;
+            let same = match &old {
+                Some(old) => old.spec()? == *spec,
+                None => false,
+            };
+            if !same {
+                check_others(&mut tx, name, spec).await?;
+                let space = serde_json::to_string(&spec.address_space).map_err(corrupt)?;
+                let services = serde_json::to_string(&spec.service_cidrs).map_err(corrupt)?;
+                match &old {
+                    Some(old) => {
+                        check_subnets(&mut tx, old, spec).await?;
+                        tx.execute(UPDATE, args![old.id, space, services]).await?;
+                    }
+                    None => {
+                        tx.execute(INSERT, args![name.as_str(), space, services, self.now()]).await?;
+                    }
                 }
-                None => {
-                    tx.execute(INSERT, args![name.as_str(), space, services, self.now()]).await?;
-                }
+                changed(&mut tx).await?;
             }
-            changed(&mut tx).await?;
-        }
-        let view = get(&mut tx, name).await?.view()?;
-        let was = old.as_ref().map(VnetRow::view).transpose()?;
-        self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
-        Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+            let view = get(&mut tx, name).await?.view()?;
+            let was = old.as_ref().map(VnetRow::view).transpose()?;
+            self.finish(tx, change, &deed(name, was.as_deref(), Some(&view.value))?).await?;
+            Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
+        };
+        retried!(self.db, attempt())
     }
 
     /// A VNet.
@@ -135,21 +142,25 @@ impl Store {
 
     /// Deletes a VNet without subnets.
     pub async fn delete_vnet(&self, name: &VnetName, change: &Change) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        let vnet = get(&mut tx, name).await?;
-        mutation::check(&change.precondition, &format!("VNet {name}"), Some(vnet.version))?;
-        if vnet.subnets > 0 {
-            let rows: Vec<(String, Option<String>, Option<String>)> =
-                tx.fetch_all(SUBNETS, args![vnet.id]).await?;
-            let names: Vec<_> = rows.into_iter().map(|(subnet, _, _)| format!("{name}/{subnet}")).collect();
-            return Err(StoreError::InUse(format!(
-                "VNet {name} has {} (delete them first)",
-                SomeOf::new("subnet", &names)
-            )));
-        }
-        tx.execute(DELETE, args![vnet.id]).await?;
-        changed(&mut tx).await?;
-        self.finish(tx, change, &deed(name, Some(&vnet.view()?.value), None)?).await
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let vnet = get(&mut tx, name).await?;
+            mutation::check(&change.precondition, &format!("VNet {name}"), Some(vnet.version))?;
+            if vnet.subnets > 0 {
+                let rows: Vec<(String, Option<String>, Option<String>)> =
+                    tx.fetch_all(SUBNETS, args![vnet.id]).await?;
+                let names: Vec<_> =
+                    rows.into_iter().map(|(subnet, _, _)| format!("{name}/{subnet}")).collect();
+                return Err(StoreError::InUse(format!(
+                    "VNet {name} has {} (delete them first)",
+                    SomeOf::new("subnet", &names)
+                )));
+            }
+            tx.execute(DELETE, args![vnet.id]).await?;
+            changed(&mut tx).await?;
+            self.finish(tx, change, &deed(name, Some(&vnet.view()?.value), None)?).await
+        };
+        retried!(self.db, attempt())
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{
     NodeCall, Result, StoreError, Written,
     allocations::{self, Outcome},
-    db::Db,
+    db::{Db, retried},
 };
 use crate::clock::Clock;
 use ipam_api::{
@@ -132,7 +132,7 @@ async fn run(db: Db, clock: Arc<dyn Clock>, mut waiting: mpsc::Receiver<Job>) {
 
 /// One answer a mutation, in order.
 async fn commit(db: &Db, clock: &dyn Clock, mutations: &[Mutation]) -> Vec<Result<Outcome>> {
-    match allocations::commit(db, clock.now(), mutations).await {
+    match retried!(db, allocations::commit(db, clock.now(), mutations)) {
         Ok(outcomes) => outcomes,
         Err(error) if mutations.len() == 1 => vec![Err(error)],
         // Every one of them would wait as long again.
@@ -144,7 +144,8 @@ async fn commit(db: &Db, clock: &dyn Clock, mutations: &[Mutation]) -> Vec<Resul
             tracing::warn!(%error, batch = mutations.len(), "batch refused, committing one by one");
             let mut outcomes = Vec::with_capacity(mutations.len());
             for mutation in mutations {
-                let alone = allocations::commit(db, clock.now(), std::slice::from_ref(mutation)).await;
+                let one = std::slice::from_ref(mutation);
+                let alone = retried!(db, allocations::commit(db, clock.now(), one));
                 outcomes.push(alone.and_then(|mut one| one.pop().unwrap_or_else(|| Err(stopping()))));
             }
             outcomes

@@ -1,4 +1,4 @@
-//! The real router over a real database in a temporary file. Every answer is checked against the document.
+//! The real router over a real database of its own. Every answer is checked against the document.
 
 use crate::{
     examples::{VIEWER_ID, viewer},
@@ -22,7 +22,7 @@ use ipam_server::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tempfile::TempDir;
+use testdb::TestDatabase;
 use tower::ServiceExt;
 
 /// The service under test.
@@ -31,7 +31,7 @@ pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) store: Store,
     pub(crate) document: Value,
-    _dir: Arc<TempDir>,
+    _database: Arc<TestDatabase>,
 }
 
 /// An answer.
@@ -113,15 +113,18 @@ impl Call<'_> {
     }
 }
 
+async fn open(url: &str) -> Store {
+    Store::open(&url.parse::<DatabaseUrl>().unwrap(), Arc::new(SystemClock)).await.unwrap()
+}
+
 impl App {
     /// An empty service.
     pub(crate) async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::Sqlite(dir.path().join("ipam.db"));
-        let store = Store::open(&url, Arc::new(SystemClock)).await.unwrap();
+        let database = TestDatabase::new(async |url| open(&url).await.close().await).await;
+        let store = open(&database.url()).await;
         let service = Service::new(store.clone(), Credentials::Unasked);
         let document = serde_json::from_str(&api::document()).unwrap();
-        Self { router: api::router(service.clone()), service, store, document, _dir: Arc::new(dir) }
+        Self { router: api::router(service.clone()), service, store, document, _database: Arc::new(database) }
     }
 
     /// The same service for those who have to show a credential.
@@ -136,7 +139,7 @@ impl App {
             service,
             store: self.store.clone(),
             document: self.document.clone(),
-            _dir: Arc::clone(&self._dir),
+            _database: Arc::clone(&self._database),
         }
     }
 

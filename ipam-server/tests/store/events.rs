@@ -4,7 +4,7 @@ use crate::support::{World, dry, keep, node, page, parse, pool, says, vnet};
 use ipam_api::wire::{Event, Role, TokenSpec};
 use ipam_server::store::{Actor, Change, EventFilter, Page, Precondition, VmState};
 use jiff::Timestamp;
-use sqlx::Executor;
+use testdb::Make;
 
 fn by(name: &str) -> Change {
     Change { by: Actor { name: name.to_owned(), ..Actor::default() }, ..Change::default() }
@@ -22,10 +22,16 @@ fn at(text: &str) -> Option<Timestamp> {
 async fn the_deed_and_its_event_are_one_transaction() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
     // A database that keeps no event of this one keeps no deed either.
-    let refuse =
-        "CREATE TRIGGER no_event BEFORE INSERT ON event WHEN NEW.subject IN ('pool/p', 'node/n', 'vnet/v')
-        BEGIN SELECT RAISE(ABORT, 'no event'); END";
-    world.connection().await.execute(refuse).await.unwrap();
+    let refuse = match Make::wanted() {
+        Make::Sqlite => {
+            "CREATE TRIGGER no_event BEFORE INSERT ON event WHEN NEW.subject IN ('pool/p', 'node/n', 'vnet/v')
+            BEGIN SELECT RAISE(ABORT, 'no event'); END"
+        }
+        Make::Postgres => {
+            "ALTER TABLE event ADD CHECK (subject NOT IN ('pool/p', 'node/n', 'vnet/v')) NOT VALID"
+        }
+    };
+    world.sql(refuse).await;
     let before = world.dump().await;
     let spec = pool(&["v/a"], 8, 2);
     assert!(world.store.put_pool(&parse("p"), &spec, &keep()).await.is_err());

@@ -1,4 +1,4 @@
-//! A store on a file of its own, and what every test says in few words.
+//! A store on a database of its own, and what every test says in few words.
 
 use ipam_api::{
     names::SubnetPath,
@@ -9,14 +9,12 @@ use ipam_server::{
     store::{Change, Commit, DatabaseUrl, Page, Store, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write},
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
-use tempfile::TempDir;
+use testdb::{Make, Raw, TestDatabase};
 
 /// A clock that tests set.
 #[derive(Debug)]
@@ -34,11 +32,17 @@ impl SetClock {
     }
 }
 
-/// A store, its clock and its file.
+/// A store, its clock and its database.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<SetClock>,
-    dir: TempDir,
+    pub(crate) database: TestDatabase,
+    /// For what is asked past the store, again and again.
+    raw: tokio::sync::Mutex<Raw>,
+}
+
+async fn open(url: &str, clock: &Arc<SetClock>) -> Store {
+    Store::open(&parse::<DatabaseUrl>(url), clock.clone()).await.unwrap()
 }
 
 pub(crate) fn parse<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
@@ -95,11 +99,11 @@ pub(crate) fn node(pool: &str, addresses: &[&str]) -> NodeSpec {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let dir = TempDir::new().unwrap();
         let clock = Arc::new(SetClock(Mutex::new("2026-01-02T03:04:05Z".parse().unwrap())));
-        let url = DatabaseUrl::Sqlite(dir.path().join("ipam.db"));
-        let store = Store::open(&url, clock.clone()).await.unwrap();
-        Self { store, clock, dir }
+        let database = TestDatabase::new(async |url| open(&url, &clock).await.close().await).await;
+        let store = open(&database.url(), &clock).await;
+        let raw = tokio::sync::Mutex::new(database.connect().await);
+        Self { store, clock, database, raw }
     }
 
     /// With VNet `v` of `10.0.0.0/8` and `fd00::/16` and these subnets in it.
@@ -112,41 +116,28 @@ impl World {
         world
     }
 
-    pub(crate) fn file(&self) -> PathBuf {
-        self.dir.path().join("ipam.db")
-    }
-
-    /// Closes the store and opens the file anew.
+    /// Closes the store and opens the database anew.
     pub(crate) async fn reopen(&mut self) {
         self.store.close().await;
-        self.store = Store::open(&DatabaseUrl::Sqlite(self.file()), self.clock.clone()).await.unwrap();
+        self.store = open(&self.database.url(), &self.clock).await;
     }
 
     /// A connection of its own, as any other program would have it.
-    pub(crate) async fn connection(&self) -> SqliteConnection {
-        let options = SqliteConnectOptions::new().filename(self.file()).foreign_keys(true);
-        SqliteConnection::connect_with(&options).await.unwrap()
+    pub(crate) async fn connection(&self) -> Raw {
+        self.database.connect().await
     }
 
-    pub(crate) async fn sql(&self, sql: &'static str) -> u64 {
-        sqlx::query(sql).execute(&mut self.connection().await).await.unwrap().rows_affected()
+    pub(crate) async fn sql(&self, sql: &str) -> u64 {
+        self.raw.lock().await.execute(sql).await.unwrap()
     }
 
-    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
-        sqlx::query(sql).fetch_one(&mut self.connection().await).await.unwrap().get(0)
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.raw.lock().await.number(sql).await
     }
 
     /// Every row of every table, as text.
     pub(crate) async fn dump(&self) -> String {
-        let mut connection = self.connection().await;
-        let mut out = String::new();
-        for (table, sql) in DUMPS {
-            for row in sqlx::query(sql).fetch_all(&mut connection).await.unwrap() {
-                let text: String = row.get(0);
-                writeln!(out, "{table} {text}").unwrap();
-            }
-        }
-        out
+        dump(&mut *self.raw.lock().await).await
     }
 
     /// The tiles of a subnet as `first-last kind owner`.
@@ -164,20 +155,39 @@ impl World {
 
     /// How many addresses the nodes still planned in each subnet lack for themselves, by the subnet's name.
     pub(crate) async fn own_lacks(&self) -> BTreeMap<String, i64> {
-        let rows = sqlx::query(OWN_LACKS).fetch_all(&mut self.connection().await).await.unwrap();
-        rows.into_iter().map(|row| (row.get(0), row.get(1))).collect()
+        let mut connection = self.raw.lock().await;
+        let names = connection.column("SELECT s.name FROM subnet s ORDER BY s.id").await;
+        let lacks = connection.column::<i64>(&format!("SELECT {OWN_LACK} FROM subnet s ORDER BY s.id")).await;
+        names.into_iter().zip(lacks.into_iter().map(|lack| lack.max(0))).collect()
     }
 
     /// Tiling and everything that hangs on it, read from the raw tables.
     pub(crate) async fn check(&self) {
-        let mut connection = self.connection().await;
-        let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.unwrap();
-        assert!(broken.is_empty(), "broken foreign keys");
+        let mut connection = self.raw.lock().await;
+        // PostgreSQL knows no moment in which a committed one is broken.
+        if Make::wanted() == Make::Sqlite {
+            let broken: Vec<String> = connection.column("PRAGMA foreign_key_check").await;
+            assert_eq!(broken, [""; 0], "broken foreign keys");
+        }
         for (rule, sql) in RULES {
-            let wrong: i64 = sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0);
-            assert_eq!(wrong, 0, "{rule}\n{}", self.dump().await);
+            let wrong = connection.number(sql).await;
+            assert_eq!(wrong, 0, "{rule}\n{}", dump(&mut connection).await);
         }
     }
+}
+
+async fn dump(connection: &mut Raw) -> String {
+    let mut out = String::new();
+    for (table, sql) in DUMPS {
+        let sql = match Make::wanted() {
+            Make::Sqlite => sql.to_owned(),
+            Make::Postgres => sql.replace("json_array", "json_build_array").replace(") FROM", ")::TEXT FROM"),
+        };
+        for row in connection.column::<String>(&sql).await {
+            writeln!(out, "{table} {row}").unwrap();
+        }
+    }
+    out
 }
 
 const DUMPS: [(&str, &str); 13] = [
@@ -227,7 +237,7 @@ const DUMPS: [(&str, &str); 13] = [
 ];
 
 /// Planned blocks, less the free addresses and those set aside for nodes at which no node is.
-const OWN_LACKS: &str = "SELECT s.name, MAX(0,
+const OWN_LACK: &str = "CAST(
       (SELECT COUNT(*) FROM block b WHERE b.subnet = s.id AND b.node IS NULL)
     - (SELECT COALESCE(SUM(e.next - e.first), 0) FROM extent e WHERE e.subnet = s.id AND e.kind = 'free')
     - (SELECT COALESCE(SUM(r.next - r.first - (
@@ -235,8 +245,7 @@ const OWN_LACKS: &str = "SELECT s.name, MAX(0,
            FROM node n, (VALUES (4), (6)) f WHERE n.subnet = s.id
              AND CASE f.column1 WHEN 4 THEN n.own4 ELSE n.own6 END >= r.first
              AND CASE f.column1 WHEN 4 THEN n.own4 ELSE n.own6 END < r.next)), 0)
-       FROM reservation r WHERE r.subnet = s.id AND r.for_nodes = 1))
-  FROM subnet s";
+       FROM reservation r WHERE r.subnet = s.id AND r.for_nodes = 1) AS BIGINT)";
 
 /// Each counts what breaks it.
 const RULES: [(&str, &str); 11] = [
@@ -257,7 +266,7 @@ const RULES: [(&str, &str); 11] = [
     (
         "blocks have their size, but those of nodes being deleted",
         "SELECT COUNT(*) FROM block b JOIN pool p ON p.id = b.pool LEFT JOIN node n ON n.id = b.node
-         WHERE p.alignment = 'exact' AND n.state IS NOT 'deleting' AND p.max_pods + p.headroom <>
+         WHERE p.alignment = 'exact' AND n.state IS DISTINCT FROM 'deleting' AND p.max_pods + p.headroom <>
            (SELECT COALESCE(SUM(next - first), 0) FROM extent WHERE block = b.id AND leaving IS NULL)",
     ),
     (
@@ -288,7 +297,7 @@ const RULES: [(&str, &str); 11] = [
     (
         "a node's tile is one of its addresses",
         "SELECT COUNT(*) FROM extent e JOIN node n ON n.id = e.node
-         WHERE e.next <> e.first + 1 OR (n.own4 IS NOT e.first AND n.own6 IS NOT e.first) OR n.subnet <> e.subnet",
+         WHERE e.next <> e.first + 1 OR (n.own4 IS DISTINCT FROM e.first AND n.own6 IS DISTINCT FROM e.first) OR n.subnet <> e.subnet",
     ),
     (
         "every node has a block in its subnet and pool",

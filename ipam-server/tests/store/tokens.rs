@@ -98,7 +98,9 @@ async fn a_token_is_known_by_all_of_it() {
     }
     // An id that leads to another hash: the id is found and the whole hash does not fit.
     let secret = secret(Role::Admin, 1);
-    world.sql("UPDATE token SET hash = substr(hash, 1, 16) || hex(zeroblob(24)) WHERE role = 'admin'").await;
+    let other = "0".repeat(48);
+    let sql = format!("UPDATE token SET hash = substr(hash, 1, 16) || '{other}' WHERE role = 'admin'");
+    assert_eq!(world.sql(&sql).await, 1);
     world.store.revoke_token(&id(&Secret::new(Role::Viewer, [3; 32])), &keep()).await.unwrap();
     assert_eq!(state(&world, &secret).await, None);
 }
@@ -547,11 +549,12 @@ async fn the_file_has_hashes_only() {
         state(&world, secret).await;
     }
     world.store.note_uses().await.unwrap();
-    let files: Vec<Vec<u8>> = fs::read_dir(world.file().parent().unwrap())
+    let files: Vec<Vec<u8>> = fs::read_dir(world.database.log_directory())
         .unwrap()
-        .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| fs::read(path).unwrap())
         .collect();
-    assert!(files.len() >= 2, "the write-ahead log is among them");
     let occurs =
         |text: &str| files.iter().any(|file| file.windows(text.len()).any(|at| at == text.as_bytes()));
     for secret in &secrets {
@@ -608,8 +611,8 @@ async fn the_database_refuses_nonsense() {
         "UPDATE event SET subject = NULL",
         "UPDATE event SET id = 1",
     ] {
-        let refused = sqlx::query(sql).execute(&mut connection).await.unwrap_err();
-        assert!(refused.to_string().contains("constraint failed"), "{sql}: {refused}");
+        let refused = connection.execute(sql).await.unwrap_err();
+        assert!(refused.to_string().contains("constraint"), "{sql}: {refused}");
     }
     assert_eq!(world.dump().await, before);
 }

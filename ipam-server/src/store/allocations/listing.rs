@@ -3,7 +3,7 @@
 use crate::store::{
     Page, Result, StoreError,
     book::Row,
-    db::{Tx, Value, args},
+    db::{Tx, Value, args, statements},
     error::Kind,
 };
 use ipam_api::{
@@ -82,9 +82,7 @@ const IS_REGISTERED: &str = "SELECT id FROM node WHERE name = $1";
 
 const LINES: &str = "SELECT id, cidr4, cidr6 FROM subnet";
 
-#[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] =
-    &[LIST_BY_NODE, LIST_BY_POD, LIST_BY_NAMESPACE, LIST_AT, LAST_OF_ATTACHMENT];
+statements!(LIST_BY_NODE, LIST_BY_POD, LIST_BY_NAMESPACE, LIST_AT, LAST_OF_ATTACHMENT);
 
 pub(super) async fn of_attachment(
     tx: &mut Tx,

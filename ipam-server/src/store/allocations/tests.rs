@@ -20,7 +20,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
 };
-use tempfile::TempDir;
+use testdb::TestDatabase;
 
 /// A clock that stands until a test moves it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Clock for Standing {
 struct World {
     store: Store,
     clock: Arc<Standing>,
-    directory: TempDir,
+    database: TestDatabase,
 }
 
 fn from<T: DeserializeOwned>(json: Json) -> T {
@@ -45,9 +45,9 @@ fn from<T: DeserializeOwned>(json: Json) -> T {
 impl World {
     /// A dual-stack subnet with a pool of two nodes of four pods each.
     async fn new(allocator: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(Standing(Mutex::new("2026-11-23T00:00:00Z".parse().unwrap())));
-        let store = open(&directory, &clock).await;
+        let database = TestDatabase::new(async |url| open(&url, &clock).await.close().await).await;
+        let store = open(&database.url(), &clock).await;
         let keep = Change::default();
         let vnet = from(json!({"addressSpace": ["10.1.0.0/16", "fd00:1::/48"]}));
         store.put_vnet(&"prod".parse().unwrap(), &vnet, &keep).await.unwrap();
@@ -59,7 +59,7 @@ impl World {
             let node = from(json!({"pool": "workers", "addresses": [address], "allocator": allocator}));
             store.put_node(&name.parse().unwrap(), &node, &keep).await.unwrap();
         }
-        Self { store, clock, directory }
+        Self { store, clock, database }
     }
 
     fn pass(&self, seconds: i64) {
@@ -111,9 +111,8 @@ impl World {
     }
 }
 
-async fn open(directory: &TempDir, clock: &Arc<Standing>) -> Store {
-    let url = DatabaseUrl::Sqlite(directory.path().join("ipam.db"));
-    Store::open(&url, Arc::<Standing>::clone(clock)).await.unwrap()
+async fn open(url: &str, clock: &Arc<Standing>) -> Store {
+    Store::open(&url.parse::<DatabaseUrl>().unwrap(), Arc::<Standing>::clone(clock)).await.unwrap()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -394,7 +393,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     world.store.allocate(&shim.at(10), &attachment("a"), &spec).await.unwrap();
     world.store.close().await;
     assert!(matches!(world.hold(&shim, 11, "b", 1).await, Err(StoreError::Unavailable(_))));
-    let store = open(&world.directory, &world.clock).await;
+    let store = open(&world.database.url(), &world.clock).await;
     let found = store.allocation(&shim.name, &attachment("a")).await.unwrap();
     assert_eq!((found.addresses[0].address, found.pod), (shim.address(2), Some(pod)));
 }

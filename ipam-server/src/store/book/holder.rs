@@ -1,6 +1,6 @@
 use crate::store::{
     Result, StoreError,
-    db::{Tx, args},
+    db::{Sql, Tx, args, column, over, statements},
     tiling,
 };
 use ipam_api::{
@@ -88,36 +88,56 @@ struct ExtentRow {
     leaving: Option<i64>,
 }
 
-const HOLDERS: &str = "
-SELECT node.id, node.name, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
-       node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
-       node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version
-FROM json_each($1) AS wanted
-JOIN node ON node.name = wanted.value
-JOIN block ON block.node = node.id
-JOIN subnet ON subnet.id = node.subnet";
+macro_rules! holders {
+    ($list:literal, $lock:literal) => {
+        concat!(
+            "SELECT node.id, node.name, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
+                 node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
+                 node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version
+             FROM ",
+            $list,
+            " AS wanted
+             JOIN node ON node.name = wanted.value ->> 0
+             JOIN block ON block.node = node.id
+             JOIN subnet ON subnet.id = node.subnet ",
+            $lock
+        )
+    };
+}
 
-const EXTENTS: &str = "
-SELECT extent.block, extent.first, extent.next, extent.leaving
-FROM json_each($1) AS wanted
-JOIN extent ON extent.block = wanted.value
-ORDER BY extent.block, extent.first";
+// What a node holds is changed by one transaction at a time (Scope::Nodes), its node's row is the lock.
+const HOLDERS: Sql = Sql {
+    sqlite: holders!("json_each($1)", ""),
+    postgres: holders!("jsonb_array_elements($1::jsonb)", "ORDER BY node.id FOR NO KEY UPDATE OF node"),
+};
 
-const SAVE_HOLDERS: &str = "
-UPDATE node
-SET state = changed.value ->> 1, machine = changed.value ->> 2, boot_id = changed.value ->> 3,
-    boot_seq = changed.value ->> 4, floor_seq = changed.value ->> 5, last_contact = changed.value ->> 6
-FROM json_each($1) AS changed
-WHERE node.id = changed.value ->> 0";
+const EXTENTS: Sql = over!(
+    "SELECT extent.block, extent.first, extent.next, extent.leaving FROM ",
+    "$1",
+    " AS wanted
+    JOIN extent ON extent.block = CAST(wanted.value ->> 0 AS BIGINT)
+    ORDER BY extent.block, extent.first"
+);
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[HOLDERS, EXTENTS, SAVE_HOLDERS];
+const SAVE_HOLDERS: Sql = over!(
+    "UPDATE node
+    SET state = changed.value ->> 1, machine = changed.value ->> 2, boot_id = changed.value ->> 3,
+        boot_seq = CAST(changed.value ->> 4 AS BIGINT), floor_seq = CAST(changed.value ->> 5 AS BIGINT),
+        last_contact = CAST(changed.value ->> 6 AS BIGINT)
+    FROM ",
+    "$1",
+    " AS changed
+    WHERE node.id = CAST(changed.value ->> 0 AS BIGINT)"
+);
+
+statements!(HOLDERS, EXTENTS, SAVE_HOLDERS);
 
 pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
-    let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![json!(names).to_string()]).await?;
+    let rows: Vec<HolderRow> =
+        tx.fetch_all(HOLDERS, args![column(&names.iter().collect::<Vec<_>>())?]).await?;
     let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();
     let mut extents: HashMap<i64, Footprint> = HashMap::new();
-    for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![json!(blocks).to_string()]).await? {
+    for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![column(&blocks)?]).await? {
         let found = extents.entry(row.block).or_default();
         tiling::add(found, row.first, row.next, row.leaving)?;
     }

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Result, StoreError,
-        db::{Tx, args},
+        db::{Tx, args, statements},
         mutation::{changed, corrupt},
         pools::{self, StoredPool},
         subnets::{self, SubnetRow},
@@ -24,8 +24,7 @@ const UNCLAIMED: &str =
     "SELECT id FROM block WHERE pool = $1 AND subnet = $2 AND node IS NULL ORDER BY id LIMIT 1";
 const CLAIM: &str = "UPDATE block SET node = $2 WHERE id = $1 AND node IS NULL";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[INSERT, UNCLAIMED, CLAIM];
+statements!(INSERT, UNCLAIMED, CLAIM);
 
 /// A number no claim has had.
 pub(super) async fn next_claim(tx: &mut Tx) -> Result<i64> {

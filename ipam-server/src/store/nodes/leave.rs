@@ -3,7 +3,7 @@
 use super::{
     super::{
         Result,
-        db::{Tx, args},
+        db::{Tx, args, statements},
         mutation::{changed, corrupt},
         pools::{self, Wish},
         tiling::{self, Tile, Use},
@@ -24,9 +24,7 @@ const OTHER_AT: &str =
 const UNCLAIM: &str = "UPDATE block SET node = NULL WHERE id = $1";
 const DELETE_NODE: &str = "DELETE FROM node WHERE id = $1";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[RELEASE, FORGET_CONFLICTS, OWN_EXTENTS, OTHER_AT, UNCLAIM, DELETE_NODE];
+statements!(RELEASE, FORGET_CONFLICTS, OWN_EXTENTS, OTHER_AT, UNCLAIM, DELETE_NODE);
 
 /// Ends a node: what it held is released, its own addresses are free, its block
 /// goes back to the pool's plan or, where the pool has too many, becomes free.

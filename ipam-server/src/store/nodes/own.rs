@@ -3,7 +3,7 @@
 use super::{
     super::{
         Result, Shortage, StoreError,
-        db::{Tx, args},
+        db::{Tx, args, statements},
         pools::{self, Member, OwnNeed, StoredPool},
         subnets::{self, SubnetRow},
         tiling::{self, Tile, Use},
@@ -31,9 +31,7 @@ const USED: &str = "SELECT own4 FROM node WHERE subnet = $1 AND own4 >= $2 AND o
 const SMALLEST_FREE: &str = "SELECT e.first FROM extent AS e WHERE e.subnet = $1 AND e.kind = 'free'
     ORDER BY e.next - e.first, e.first LIMIT 1";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[HOLDER4, HOLDER6, RESERVATION, BLOCK, MOVE_BLOCK, FOR_NODES, USED, SMALLEST_FREE];
+statements!(HOLDER4, HOLDER6, RESERVATION, BLOCK, MOVE_BLOCK, FOR_NODES, USED, SMALLEST_FREE);
 
 /// Offsets of a node's own addresses; at least one is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

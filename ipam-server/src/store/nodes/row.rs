@@ -2,7 +2,7 @@
 
 use super::super::{
     Result, Versioned,
-    db::{Tx, args},
+    db::{Sql, Tx, args, column, over, statements},
     mutation::{corrupt, stored, timestamp},
     subnets, tiling, tokens,
 };
@@ -47,23 +47,28 @@ pub(super) const PAGE_OF_POOL: &str = select_node!(
     "WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2"
 );
 
-const RANGES: &str = "SELECT b.node, e.first, e.next, e.leaving
-    FROM json_each($1) AS wanted
-    JOIN block AS b ON b.node = wanted.value
+const RANGES: Sql = over!(
+    "SELECT b.node, e.first, e.next, e.leaving FROM ",
+    "$1",
+    " AS wanted
+    JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
     JOIN extent AS e ON e.block = b.id
-    ORDER BY e.first";
+    ORDER BY e.first"
+);
 
-const RESTING: &str = "SELECT b.node, a.at_offset, a.since
-    FROM json_each($1) AS wanted
-    JOIN block AS b ON b.node = wanted.value
+const RESTING: Sql = over!(
+    "SELECT b.node, a.at_offset, a.since FROM ",
+    "$1",
+    " AS wanted
+    JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
     JOIN pool AS p ON p.id = b.pool
     JOIN extent AS e ON e.block = b.id
     JOIN allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
     WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
-    ORDER BY a.at_offset";
+    ORDER BY a.at_offset"
+);
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[BY_NAME, BY_ID, RANGES, RESTING];
+statements!(BY_NAME, BY_ID, RANGES, RESTING);
 
 /// A node with what its answer needs of its pool, subnet and block.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -198,7 +203,7 @@ struct Parts {
 /// Nodes as the API shows them, in the order of their rows.
 pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec<Versioned<Node>>> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let ids = tiling::json(&ids)?;
+    let ids = column(&ids)?;
     let mut parts = Parts::default();
     let tiles: Vec<(i64, i64, i64, Option<i64>)> = tx.fetch_all(RANGES, args![ids.clone()]).await?;
     for (node, first, next, leaving) in tiles {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Result, Shortage, StoreError,
-        db::{Tx, args},
+        db::{Sql, Tx, args, column, over, statements},
         mutation::corrupt,
         subnets,
         tiling::{self, Tile, Use},
@@ -21,11 +21,13 @@ use ipam_api::{
 const INSERT_BLOCKS: &str =
     "WITH RECURSIVE count(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM count WHERE i < $3)
     INSERT INTO block (pool, subnet, version) SELECT $1, $2, 1 FROM count RETURNING id";
-const DELETE_BLOCKS: &str =
-    "DELETE FROM block WHERE id IN (SELECT value FROM json_each($1)) AND node IS NULL";
+const DELETE_BLOCKS: Sql = over!(
+    "DELETE FROM block WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM ",
+    "$1",
+    ") AND node IS NULL"
+);
 
-#[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] = &[INSERT_BLOCKS, DELETE_BLOCKS];
+statements!(INSERT_BLOCKS, DELETE_BLOCKS);
 
 /// What a pool takes and gives back, with the row ids behind it.
 #[derive(Debug)]
@@ -162,7 +164,7 @@ pub(in crate::store) async fn give_back(
         return Ok(());
     }
     tiling::retile(tx, subnet, extents.iter().map(|&extent| Tile::new(extent, Use::Free)).collect()).await?;
-    tx.execute(DELETE_BLOCKS, args![tiling::json(blocks)?]).await.map(|_| ())
+    tx.execute(DELETE_BLOCKS, args![column(blocks)?]).await.map(|_| ())
 }
 
 /// Reserves blocks of a pool in a subnet; their row ids, in the order given.

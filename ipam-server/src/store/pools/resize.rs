@@ -7,7 +7,7 @@
 use super::{
     super::{
         Result, Shortage, StoreError,
-        db::{Tx, args},
+        db::{Sql, Tx, args, column, over, rows, statements},
         mutation::{SomeOf, corrupt},
         subnets::{self, SubnetRow},
         tiling::{self, Tile, Use},
@@ -28,26 +28,43 @@ const CLAIMED: &str = "SELECT b.id, b.subnet, b.version,
     FROM block AS b JOIN node AS n ON n.id = b.node JOIN extent AS e ON e.block = b.id
     WHERE b.pool = $1 AND n.state <> 'deleting'
     ORDER BY b.subnet, b.id, e.first";
-const HELD: &str = "SELECT a.block, a.node, a.at_offset
-    FROM json_each($1) AS wanted JOIN allocation AS a ON a.block = wanted.value
-    ORDER BY a.subnet, a.at_offset";
-const NEXT_VERSION: &str =
-    "UPDATE block SET version = version + 1 WHERE id IN (SELECT value FROM json_each($1))";
+const HELD: Sql = over!(
+    "SELECT a.block, a.node, a.at_offset FROM ",
+    "$1",
+    " AS wanted JOIN allocation AS a ON a.block = CAST(wanted.value ->> 0 AS BIGINT)
+    ORDER BY a.subnet, a.at_offset"
+);
+const NEXT_VERSION: Sql = over!(
+    "UPDATE block SET version = version + 1 WHERE id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM ",
+    "$1",
+    ")"
+);
 
 // An extent cannot be cut under an address that is held, so the addresses let go of it and hold on to
 // what becomes of it, in one transaction.
-const LET_GO: &str = "UPDATE allocation
+const LET_GO: Sql = over!(
+    "UPDATE allocation
     SET state = 'released', node = NULL, block = NULL, extent_first = NULL, extent_next = NULL
-    FROM json_each($1) AS h
-    WHERE allocation.subnet = h.value ->> 2 AND allocation.at_offset = h.value ->> 3";
-const HOLD_ON: &str = "UPDATE allocation
-    SET state = 'held', node = h.value ->> 1, block = h.value ->> 0, extent_first = e.first, extent_next = e.next
-    FROM json_each($1) AS h CROSS JOIN extent AS e ON e.block = h.value ->> 0
-        AND e.first <= h.value ->> 3 AND h.value ->> 3 < e.next
-    WHERE allocation.subnet = h.value ->> 2 AND allocation.at_offset = h.value ->> 3";
+    FROM ",
+    "$1",
+    " AS h
+    WHERE allocation.subnet = CAST(h.value ->> 2 AS BIGINT)
+        AND allocation.at_offset = CAST(h.value ->> 3 AS BIGINT)"
+);
+const HOLD_ON: Sql = over!(
+    "UPDATE allocation
+    SET state = 'held', node = CAST(h.value ->> 1 AS BIGINT), block = e.block,
+        extent_first = e.first, extent_next = e.next
+    FROM ",
+    "$1",
+    " AS h CROSS JOIN extent AS e
+    WHERE e.block = CAST(h.value ->> 0 AS BIGINT)
+        AND e.first <= CAST(h.value ->> 3 AS BIGINT) AND CAST(h.value ->> 3 AS BIGINT) < e.next
+        AND allocation.subnet = CAST(h.value ->> 2 AS BIGINT)
+        AND allocation.at_offset = CAST(h.value ->> 3 AS BIGINT)"
+);
 
-#[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] = &[CLAIMED, HELD, NEXT_VERSION, LET_GO, HOLD_ON];
+statements!(CLAIMED, HELD, NEXT_VERSION, LET_GO, HOLD_ON);
 
 #[derive(Debug, sqlx::FromRow)]
 struct ClaimedRow {
@@ -112,7 +129,7 @@ async fn claimed(tx: &mut Tx, pool: i64) -> Result<BTreeMap<i64, Vec<Claimed>>> 
     let mut ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     ids.dedup();
     let mut held: HashMap<i64, Vec<(i64, Offset)>> = HashMap::new();
-    for (block, node, at) in tx.fetch_all::<(i64, i64, i64)>(HELD, args![tiling::json(&ids)?]).await? {
+    for (block, node, at) in tx.fetch_all::<(i64, i64, i64)>(HELD, args![column(&ids)?]).await? {
         held.entry(block).or_default().push((node, Offset(at.cast_unsigned())));
     }
     let mut found: BTreeMap<i64, Vec<Claimed>> = BTreeMap::new();
@@ -240,7 +257,7 @@ async fn carry_out(tx: &mut Tx, subnet: i64, steps: &[Step]) -> Result<()> {
         .filter(|step| step.cuts())
         .flat_map(|Step { block, .. }| block.held.iter().map(|&(node, at)| (block.id, node, subnet, at.0)))
         .collect();
-    let moved_json = tiling::json(&moved)?;
+    let moved_json = rows(&moved)?;
     let mut edits = Vec::new();
     for Step { block, own, goes_to, takes } in steps {
         edits.extend(own.gives_up.iter().map(|&extent| Tile::new(extent, *goes_to)));
@@ -255,5 +272,5 @@ async fn carry_out(tx: &mut Tx, subnet: i64, steps: &[Step]) -> Result<()> {
     }
     let changed: Vec<i64> =
         steps.iter().filter(|step| step.cuts() || !step.takes.is_empty()).map(|step| step.block.id).collect();
-    tx.execute(NEXT_VERSION, args![tiling::json(&changed)?]).await.map(|_| ())
+    tx.execute(NEXT_VERSION, args![column(&changed)?]).await.map(|_| ())
 }

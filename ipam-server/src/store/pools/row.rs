@@ -2,9 +2,8 @@
 
 use super::super::{
     Kind, Result, StoreError, Versioned,
-    db::{Tx, args},
+    db::{Sql, Tx, args, column, over},
     mutation::{corrupt, stored, timestamp},
-    tiling,
 };
 use ipam_api::{
     names::PoolName,
@@ -23,8 +22,8 @@ macro_rules! select_pool {
                  (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id) AS claimed,
                  (SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id AND n.state = 'deleting') AS deleting,
                  (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
-                  FROM extent AS e CROSS JOIN block AS b ON b.id = e.block
-                  WHERE e.leaving IS NOT NULL AND b.pool = p.id) AS leaving
+                  FROM extent AS e CROSS JOIN block AS b
+                  WHERE e.leaving IS NOT NULL AND b.id = e.block AND b.pool = p.id) AS leaving
              FROM pool AS p ",
             $rest
         )
@@ -36,12 +35,15 @@ const BY_ID: &str = select_pool!("WHERE p.id = $1");
 const ALL: &str = select_pool!("ORDER BY p.name");
 pub(super) const PAGE: &str = select_pool!("WHERE p.name > $1 ORDER BY p.name LIMIT $2");
 
-const SHARES: &str = "SELECT ps.pool, ps.subnet, v.name, s.name, ps.nodes
-    FROM json_each($1) AS wanted
-    JOIN pool_subnet AS ps ON ps.pool = wanted.value
+const SHARES: Sql = over!(
+    "SELECT ps.pool, ps.subnet, v.name, s.name, ps.nodes FROM ",
+    "$1",
+    " AS wanted
+    JOIN pool_subnet AS ps ON ps.pool = CAST(wanted.value ->> 0 AS BIGINT)
     JOIN subnet AS s ON s.id = ps.subnet
     JOIN vnet AS v ON v.id = s.vnet
-    ORDER BY ps.pool, ps.position";
+    ORDER BY ps.pool, ps.position"
+);
 
 /// A pool without its subnets.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -166,7 +168,7 @@ async fn with_members(tx: &mut Tx, rows: Vec<PoolRow>) -> Result<Vec<StoredPool>
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut members: HashMap<i64, Vec<Member>> = HashMap::new();
     let found: Vec<(i64, i64, String, String, Option<i64>)> =
-        tx.fetch_all(SHARES, args![tiling::json(&ids)?]).await?;
+        tx.fetch_all(SHARES, args![column(&ids)?]).await?;
     for (pool, subnet, vnet, name, nodes) in found {
         let nodes =
             nodes.map(|nodes| NodeCount::try_from(nodes.cast_unsigned())).transpose().map_err(corrupt)?;

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Result,
-        db::{Tx, args},
+        db::{Tx, args, statements},
         subnets::SubnetRow,
         tiling,
     },
@@ -23,7 +23,8 @@ const FOR_NODES_USED: &str = "SELECT COUNT(*)
           SELECT n.own6 FROM node AS n WHERE n.subnet = $1 AND n.own6 IS NOT NULL) AS used
     JOIN reservation AS r ON r.subnet = $1 AND r.for_nodes = 1 AND r.first <= used.own AND used.own < r.next";
 const PROMISED: &str = "SELECT COUNT(*) FROM block AS b WHERE b.subnet = $1 AND b.node IS NULL";
-const COUNTS: &str = "SELECT b.subnet, CASE WHEN b.node IS NULL THEN 0 ELSE 1 END AS claimed, COUNT(*)
+const COUNTS: &str =
+    "SELECT b.subnet, CAST(CASE WHEN b.node IS NULL THEN 0 ELSE 1 END AS BIGINT) AS claimed, COUNT(*)
     FROM block AS b WHERE b.pool = $1 GROUP BY 1, 2";
 const UNCLAIMED: &str = "SELECT b.id, e.first, e.next
     FROM block AS b JOIN extent AS e ON e.block = b.id
@@ -33,9 +34,7 @@ const UNCLAIMED: &str = "SELECT b.id, e.first, e.next
 const FREE: &str = "SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
     WHERE e.subnet = $1 AND e.kind = 'free'";
 
-#[cfg(test)]
-pub(in crate::store) const STATEMENTS: &[&str] =
-    &[FOR_NODES, FOR_NODES_USED, PROMISED, COUNTS, UNCLAIMED, FREE];
+statements!(FOR_NODES, FOR_NODES_USED, PROMISED, COUNTS, UNCLAIMED, FREE);
 
 /// What a subnet has to give.
 pub(in crate::store) async fn supply(tx: &mut Tx, subnet: &SubnetRow) -> Result<SubnetSupply> {

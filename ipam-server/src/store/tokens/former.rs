@@ -4,7 +4,7 @@
 use super::{
     super::{
         Result, Store,
-        db::{Tx, args},
+        db::{Tx, args, statements},
         mutation::stored,
     },
     known::same,
@@ -27,8 +27,7 @@ const FORGET: &str = "DELETE FROM former_token WHERE ended_at < $1";
 const FORMER: &str = "SELECT f.hash, f.node FROM former_token AS f LEFT JOIN node AS n ON n.name = f.node
     WHERE f.id = $1 AND f.claim IS NOT NULL AND (n.claim IS NULL OR n.claim <> f.claim)";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[REMEMBER, REMEMBER_OF_NODE, DELETE_OF_NODE, FORGET, FORMER];
+statements!(REMEMBER, REMEMBER_OF_NODE, DELETE_OF_NODE, FORGET, FORMER);
 
 /// How long a VM that was switched off may stay away and still hear that its claim has ended: a year.
 const REMEMBERED: i64 = 365 * 86_400_000;

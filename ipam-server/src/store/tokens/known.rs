@@ -1,7 +1,11 @@
 //! Whose a token is: asked with every request, so answered from memory for a second.
 
 use super::{
-    super::{Result, Store, db::args, mutation::corrupt},
+    super::{
+        Result, Store,
+        db::{Scope, Sql, args, over, retried, rows, statements},
+        mutation::corrupt,
+    },
     row::{self, TokenRow},
 };
 use ipam_api::{
@@ -16,11 +20,16 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 
-const TOUCH: &str = "UPDATE token SET last_used_at = used.value
-    FROM json_each($1) AS used WHERE token.id = used.key";
+// Another replica may have seen it later.
+const TOUCH: Sql = over!(
+    "UPDATE token SET last_used_at = CAST(used.value ->> 1 AS BIGINT) FROM ",
+    "$1",
+    " AS used
+    WHERE token.id = used.value ->> 0
+        AND (token.last_used_at IS NULL OR token.last_used_at < CAST(used.value ->> 1 AS BIGINT))"
+);
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[TOUCH];
+statements!(TOUCH);
 
 /// How long a token may count after another replica revoked it.
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -152,9 +161,13 @@ impl Store {
     }
 
     async fn write_uses(&self, used: &HashMap<TokenId, i64>) -> Result<()> {
-        let mut tx = self.db.write().await?;
-        tx.execute(TOUCH, args![serde_json::to_string(used).map_err(corrupt)?]).await?;
-        tx.commit().await
+        let used: Vec<_> = used.iter().collect();
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Uses).await?;
+            tx.execute(TOUCH, args![rows(&used)?]).await?;
+            tx.commit().await
+        };
+        retried!(self.db, attempt())
     }
 }
 

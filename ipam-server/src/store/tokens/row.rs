@@ -2,9 +2,8 @@
 
 use super::super::{
     Actor, Result, StoreError,
-    db::{Tx, args},
+    db::{Sql, Tx, args, column, over, statements},
     mutation::{corrupt, stored, timestamp},
-    tiling,
 };
 use ipam_api::{
     names::{NodeName, PoolName, TokenId},
@@ -27,14 +26,18 @@ macro_rules! select_token {
 pub(super) const BY_ID: &str = select_token!("WHERE t.id = $1");
 pub(super) const PAGE: &str = select_token!("WHERE t.id > $1 ORDER BY t.id LIMIT $2");
 pub(super) const OF_NODE: &str = select_token!("WHERE t.node = $1 ORDER BY t.created_at, t.id");
-const OF_NODES: &str =
-    select_token!("JOIN json_each($1) AS wanted ON t.node = wanted.value ORDER BY t.created_at, t.id");
+const OF_NODES: Sql = over!(
+    "SELECT t.id, t.hash, t.name, t.role, t.node, t.pool, t.uses_left, t.node_token_seconds, t.created_at,
+         t.created_by, t.expires_at, t.last_used_at
+     FROM token AS t JOIN ",
+    "$1",
+    " AS wanted ON t.node = wanted.value ->> 0 ORDER BY t.created_at, t.id"
+);
 const INSERT: &str = "INSERT INTO token (id, hash, name, role, node, pool, uses_left, node_token_seconds,
         created_at, created_by, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[BY_ID, PAGE, OF_NODE, OF_NODES, INSERT];
+statements!(BY_ID, PAGE, OF_NODE, OF_NODES, INSERT);
 
 /// A token with what is kept of it.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -159,7 +162,7 @@ pub(in crate::store) async fn shown_by_nodes(
     nodes: &[&str],
     now: i64,
 ) -> Result<HashMap<String, NodeCredential>> {
-    let rows: Vec<TokenRow> = tx.fetch_all(OF_NODES, args![tiling::json(nodes)?]).await?;
+    let rows: Vec<TokenRow> = tx.fetch_all(OF_NODES, args![column(nodes)?]).await?;
     let mut shown: HashMap<String, TokenRow> = HashMap::new();
     // In the order of their making: of two that were shown as late, or never, the later one.
     for row in rows {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         Change, Result, Store, StoreError, Written,
-        db::{Tx, args},
+        db::{Scope, Tx, args, retried, statements},
         events::Deed,
         nodes,
     },
@@ -22,8 +22,7 @@ const FORGET_ENDED: &str = "DELETE FROM token WHERE node = $1 AND expires_at <= 
 const END_SOON: &str = "UPDATE token SET expires_at = $3
     WHERE node = $1 AND id <> $2 AND (expires_at IS NULL OR expires_at > $3)";
 
-#[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[USE, FORGET_ENDED, END_SOON];
+statements!(USE, FORGET_ENDED, END_SOON);
 
 /// How long a node's former token counts beside its new one, in seconds: the node
 /// may lose the answer, or restart with the old one.
@@ -57,19 +56,20 @@ impl Store {
             return Err(StoreError::invalid("/token", "it is no node's token: one begins with ipam_node_"));
         }
         let now = self.now();
-        let mut tx = self.db.write().await?;
-        let tokens: Vec<TokenRow> = tx.fetch_all(row::OF_NODE, args![node.as_str()]).await?;
-        if let Some(kept) = tokens.iter().find(|row| row.hash() == secret.hash()) {
-            return match kept.state(now) {
-                TokenState::Valid => Ok(Written::Updated(kept.view(now)?)),
-                _ => Err(StoreError::Exists(format!("token {} has ended: make another", kept.id))),
-            };
-        }
-        let (pool, life) = match by {
-            Swapper::Admin => (None, None),
-            Swapper::Itself(id, pool) => {
-                // The door may have remembered it: what was revoked since makes no successor.
-                let own = tokens
+        let attempt = async || {
+            let mut tx = self.db.write(Scope::Plan).await?;
+            let tokens: Vec<TokenRow> = tx.fetch_all(row::OF_NODE, args![node.as_str()]).await?;
+            if let Some(kept) = tokens.iter().find(|row| row.hash() == secret.hash()) {
+                return match kept.state(now) {
+                    TokenState::Valid => Ok(Written::Updated(kept.view(now)?)),
+                    _ => Err(StoreError::Exists(format!("token {} has ended: make another", kept.id))),
+                };
+            }
+            let (pool, life) = match by {
+                Swapper::Admin => (None, None),
+                Swapper::Itself(id, pool) => {
+                    // The door may have remembered it: what was revoked since makes no successor.
+                    let own = tokens
                     .iter()
                     .find(|row| row.id == id.as_str() && row.state(now) == TokenState::Valid)
                     .ok_or_else(|| {
@@ -77,32 +77,34 @@ impl Store {
                             "token {id} of node {node} counts no more: ask an admin for another (ipamctl token create --role node)"
                         ))
                     })?;
-                (pool.clone(), own.node_token_seconds())
+                    (pool.clone(), own.node_token_seconds())
+                }
+                Swapper::Joining(id, pool) => {
+                    check_join(&mut tx, node, &tokens, pool, now).await?;
+                    (Some(pool.clone()), use_up(&mut tx, id).await?)
+                }
+            };
+            let name = format!("node:{node}");
+            let new = NewRow {
+                name: &name,
+                role: Role::Node,
+                node: Some(node),
+                pool: pool.as_ref(),
+                uses: None,
+                node_token_seconds: life,
+                expires_at: life.map(|seconds| after(now, seconds)),
+            };
+            let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
+            for expired in tokens.iter().filter(|row| row.state(now) == TokenState::Expired) {
+                former::remember(&mut tx, &expired.view(now)?.id, now).await?;
             }
-            Swapper::Joining(id, pool) => {
-                check_join(&mut tx, node, &tokens, pool, now).await?;
-                (Some(pool.clone()), use_up(&mut tx, id).await?)
-            }
+            tx.execute(FORGET_ENDED, args![node.as_str(), now]).await?;
+            tx.execute(END_SOON, args![node.as_str(), token.id.as_str(), after(now, OVERLAP)]).await?;
+            self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
+            self.cache.forget();
+            Ok(Written::Created(token))
         };
-        let name = format!("node:{node}");
-        let new = NewRow {
-            name: &name,
-            role: Role::Node,
-            node: Some(node),
-            pool: pool.as_ref(),
-            uses: None,
-            node_token_seconds: life,
-            expires_at: life.map(|seconds| after(now, seconds)),
-        };
-        let token = row::insert(&mut tx, &new, secret, &change.by, now).await?.view(now)?;
-        for expired in tokens.iter().filter(|row| row.state(now) == TokenState::Expired) {
-            former::remember(&mut tx, &expired.view(now)?.id, now).await?;
-        }
-        tx.execute(FORGET_ENDED, args![node.as_str(), now]).await?;
-        tx.execute(END_SOON, args![node.as_str(), token.id.as_str(), after(now, OVERLAP)]).await?;
-        self.finish(tx, change, &Deed::of(subject(&token.id), None, Some(&token))?).await?;
-        self.cache.forget();
-        Ok(Written::Created(token))
+        retried!(self.db, attempt())
     }
 }
 

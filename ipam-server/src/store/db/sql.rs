@@ -1,0 +1,99 @@
+//! Statements and the values bound to them.
+
+use crate::store::{Result, StoreError};
+use serde::Serialize;
+use sqlx::{Database, Encode, Type, query::Query};
+
+/// A statement, in the words of each database. A text that both take is made into one by [`From`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) struct Sql {
+    pub(in crate::store) sqlite: &'static str,
+    pub(in crate::store) postgres: &'static str,
+}
+
+impl From<&'static str> for Sql {
+    fn from(both: &'static str) -> Self {
+        Self { sqlite: both, postgres: both }
+    }
+}
+
+/// A statement over a list: `over!("SELECT … FROM ", "$1", " AS wanted …")`. The argument is a JSON list of lists,
+/// a row of the table that it becomes is one of these: `CAST(wanted.value ->> 0 AS BIGINT)`, `wanted.value ->> 1`.
+macro_rules! over {
+    ($before:literal, $list:literal, $after:literal) => {
+        $crate::store::db::Sql {
+            sqlite: concat!($before, "json_each(", $list, ")", $after),
+            postgres: concat!($before, "jsonb_array_elements(", $list, "::jsonb)", $after),
+        }
+    };
+}
+pub(in crate::store) use over;
+
+/// Names the statements of a file, and the modules below that name theirs, for the tests that ask how a database
+/// goes about them: `statements!(BY_NAME, PAGE; row, rules);`
+macro_rules! statements {
+    ($($sql:expr),* $(; $($below:ident),+)?) => {
+        #[cfg(test)]
+        pub(in crate::store) fn statements() -> Vec<$crate::store::db::Sql> {
+            [vec![$($crate::store::db::Sql::from($sql)),*], $($($below::statements()),+)?].concat()
+        }
+    };
+}
+pub(in crate::store) use statements;
+
+/// A value bound to a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+}
+
+macro_rules! value_from {
+    ($($from:ty => |$it:ident| $to:expr),+ $(,)?) => {
+        $(impl From<$from> for Value {
+            fn from($it: $from) -> Self { $to }
+        })+
+    };
+}
+
+value_from! {
+    i64 => |it| Self::Int(Some(it)),
+    Option<i64> => |it| Self::Int(it),
+    // Every unsigned number of the domain is below 2^63.
+    u64 => |it| Self::Int(Some(it.cast_signed())),
+    Option<u64> => |it| Self::Int(it.map(u64::cast_signed)),
+    u32 => |it| Self::Int(Some(it.into())),
+    bool => |it| Self::Int(Some(it.into())),
+    &str => |it| Self::Text(Some(it.to_owned())),
+    String => |it| Self::Text(Some(it)),
+    Option<String> => |it| Self::Text(it),
+    Option<&str> => |it| Self::Text(it.map(str::to_owned)),
+}
+
+/// The values of a statement, in the order of its `$1`, `$2` ….
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::store::db::Value::from($value)),*] };
+}
+pub(in crate::store) use args;
+
+/// The argument of a statement over a list ([`over!`]), of rows with several columns.
+pub(in crate::store) fn rows<T: Serialize>(rows: &[T]) -> Result<String> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Database(sqlx::Error::Encode(error.into())))
+}
+
+/// The argument of a statement over a list ([`over!`]), of rows with one column.
+pub(in crate::store) fn column<T: Serialize>(values: impl IntoIterator<Item = T>) -> Result<String> {
+    rows(&values.into_iter().map(|value| (value,)).collect::<Vec<_>>())
+}
+
+/// A statement with its values, ready for a database of either make.
+pub(super) fn bound<D: Database>(sql: &'static str, args: Vec<Value>) -> Query<'static, D, D::Arguments>
+where
+    Option<i64>: for<'q> Encode<'q, D> + Type<D>,
+    Option<String>: for<'q> Encode<'q, D> + Type<D>,
+{
+    args.into_iter().fold(sqlx::query(sql), |query, value| match value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+    })
+}

@@ -1,0 +1,9 @@
+//! What PostgreSQL brings with it: others on the same database, lost connections, plans that follow statistics.
+//! That the store does the same as on SQLite is what the other suites show with `IPAM_TEST_DATABASE=postgres`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod plans;
+mod replicas;
+mod store;
+mod trouble;

@@ -1,0 +1,88 @@
+//! How the server goes about the statements of the hot path when tables are large. What it did is read from its log
+//! (auto_explain), and with it what its foreign keys did.
+
+use crate::store::{
+    DATABASE, add_subnet, attachment, cluster, from, keep, node, parse, pool, replica, stranger,
+};
+use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeStamp, Seq, Stamp, SyncRequest};
+use ipam_server::store::{Actor, NodeCall, Page, VmState};
+use sqlx::Executor;
+use std::net::IpAddr;
+use testdb::{NODES_OF_A_POOL, fill};
+
+const SETTINGS: [&str; 3] = [
+    "shared_preload_libraries=auto_explain",
+    "auto_explain.log_min_duration=0",
+    "auto_explain.log_nested_statements=on",
+];
+
+/// Tables that grow with nodes and pods, and with time.
+const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
+
+const POOLS: usize = 40;
+
+/// Plans in the log that read all of a large table, with their statements.
+fn scans(log: &str) -> Vec<&str> {
+    let plans = log.split("  plan:\n").skip(1);
+    let reads_all = |plan: &&str| LARGE.iter().any(|table| plan.contains(&format!("Seq Scan on {table} ")));
+    plans.filter(reads_all).map(|plan| plan.split("LOG:").next().unwrap_or_default()).collect()
+}
+
+/// A word of a node's shim.
+fn said(node: &Node, seq: u64) -> NodeCall {
+    let stamp = NodeStamp {
+        stamp: Stamp { claim: node.claim, boot: BootSeq(1), seq: Seq(seq) },
+        block: BlockVersion(node.block.version.0),
+        boot_id: Some("boot".to_owned()),
+        machine: None,
+    };
+    NodeCall { node: node.name.clone(), stamp: Some(stamp) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_large_table_is_read_whole() {
+    let cluster = cluster(&SETTINGS).await;
+    let store = replica(&cluster).await;
+    store.put_vnet(&parse("v"), &from(r#"{"addressSpace": ["10.0.0.0/8"]}"#), &keep()).await.unwrap();
+    for i in 0..POOLS {
+        add_subnet(&store, &format!("s{i}"), &format!("10.{i}.0.0/20"), 100).await;
+        let spec = pool(&format!("v/s{i}"), NODES_OF_A_POOL.cast_unsigned() + 10);
+        store.put_pool(&parse(&format!("p{i}")), &spec, &keep()).await.unwrap();
+    }
+    fill(&mut cluster.connect(DATABASE).await).await;
+    // The first one's plans are of tables that were empty.
+    store.close().await;
+    let store = replica(&cluster).await;
+    let nodes = store.nodes(&Default::default(), &Page { limit: 1000, after: None }).await.unwrap().items;
+    let (shimmed, picked): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.allocator == Allocator::Node);
+
+    let before = cluster.log().len();
+    // More often than a statement is planned anew with its values.
+    for i in 0..8 {
+        let pod = attachment(&format!("x{i}"));
+        let IpAddr::V4(first) = shimmed[i].block.ranges[0].first else { panic!("no IPv4") };
+        let address = IpAddr::V4((u32::from(first) + 5).into());
+        let spec = from(&format!(r#"{{"address": "{address}"}}"#));
+        store.allocate(&said(&shimmed[i], 10), &pod, &spec).await.unwrap();
+        store.release(&said(&shimmed[i], 11), &pod, Some(address)).await.unwrap();
+        let sync = SyncRequest { as_of_seq: Seq(20), entries: vec![], conflicts: vec![], deletion: None };
+        store.sync(&said(&shimmed[i], 20), &sync, &Actor::default()).await.unwrap();
+
+        let call = NodeCall { node: picked[i].name.clone(), stamp: None };
+        store.allocate(&call, &pod, &Default::default()).await.unwrap();
+        store.release(&call, &pod, None).await.unwrap();
+
+        let name = parse(&format!("new{i}"));
+        store.put_node(&name, &node(&format!("p{i}")), &keep()).await.unwrap();
+        store.delete_node(&name, VmState::Gone, &keep()).await.unwrap();
+    }
+    let log = cluster.log()[before..].to_owned();
+    assert!(log.contains("INSERT INTO allocation") && log.contains("FOR KEY SHARE"), "it tells: {log}");
+    assert_eq!(scans(&log), [""; 0]);
+
+    // And one is seen.
+    let before = cluster.log().len();
+    stranger(&cluster).await.execute("SELECT * FROM allocation WHERE pod_uid = 'x'").await.unwrap();
+    assert_eq!(scans(&cluster.log()[before..]).len(), 1);
+}
