@@ -15,9 +15,10 @@ const FILL: [&str; 7] = [
      WHERE b.id < f.first_id + 50",
     "UPDATE block SET node = (SELECT n.id FROM node AS n WHERE n.name = 'n' || block.id)",
     "UPDATE counter SET value = 1000000 WHERE name = 'claim'",
-    "INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name, since, claim, boot_seq,
-                             seq, node, block, extent_first, extent_next)
-     SELECT e.subnet, e.first + k.i, 'held', n.name, 'default', 'c' || k.i, 'eth0', 0, n.claim, 1, 1, n.id, b.id,
+    "INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name, pod_namespace,
+                             pod_name, since, claim, boot_seq, seq, node, block, extent_first, extent_next)
+     SELECT e.subnet, e.first + k.i, 'held', n.name, 'default', 'c' || k.i, 'eth0', 'space' || b.pool,
+            'pod' || b.id || '-' || k.i, 0, n.claim, 1, 1, n.id, b.id,
             e.first, e.next
      FROM block AS b JOIN node AS n ON n.id = b.node JOIN extent AS e ON e.block = b.id
      CROSS JOIN (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3) AS k",
