@@ -9,6 +9,7 @@ mod watch;
 use crate::{
     attach::{self, Kept, NodeContext},
     cni::{CniError, NetConf},
+    install::Upkeep,
     journal::{ClaimFile, Journal, Uptime},
     log,
     service::{Patience, Service},
@@ -38,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, mut upkeep: Upkeep) -> Result<(), String> {
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
     let report = Arc::new(Report::new());
@@ -48,6 +49,7 @@ pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
     let mut spoken: Option<Instant> = None;
     loop {
         let began = Instant::now();
+        upkeep.round();
         round(conf, &report);
         if spoken.is_none_or(|at| at.elapsed() >= SPEAK + spread(conf)) || has_something_to_say(conf) {
             if let Err(error) = speak(conf) {

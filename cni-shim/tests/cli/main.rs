@@ -9,6 +9,7 @@ mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod install;
 mod machines;
 mod node;
 mod rest;
