@@ -8,6 +8,8 @@ mod deletion;
 mod demo;
 mod fabric;
 mod figures;
+mod install;
+mod neighbours;
 mod readme;
 mod reboot;
 mod refusals;
