@@ -130,11 +130,9 @@ fn round(conf: &NetConf, report: &Report) {
 fn has_something_to_say(conf: &NetConf) -> bool {
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
     let forgotten = matches!(journal.claim(), Ok(Some(ClaimFile { forgotten: Some(_), .. })));
-    // Younger ones may still be another process's to send.
-    let grace = 2 * conf.node.timeout + Duration::from_secs(1);
     let overdue = |picture: crate::journal::Picture| {
         let (entries, _) = picture.as_far_as_known();
-        entries.iter().any(|entry| entry.is_due() && entry.since.age_at(Uptime::now()) > grace)
+        entries.iter().any(|entry| entry.is_overdue(Uptime::now(), conf.node.timeout))
     };
     forgotten || journal.picture().is_ok_and(overdue)
 }
