@@ -5,6 +5,7 @@
 
 mod attachments;
 mod contract;
+mod corpus;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
