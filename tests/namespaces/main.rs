@@ -3,6 +3,7 @@
 
 mod agent;
 mod churn;
+mod clocks;
 mod connectivity;
 mod credentials;
 mod deletion;
@@ -10,9 +11,11 @@ mod demo;
 mod fabric;
 mod faults;
 mod figures;
+mod pages;
 mod readme;
 mod reboot;
 mod refusals;
 mod resize;
 mod spoofing;
+mod storage;
 mod unreachable;
