@@ -80,6 +80,9 @@ struct AgentArguments {
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// Longest pause between two rounds; what the kernel tells of is seen to at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -180,7 +183,7 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
         return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
     };
     (network.node, network.uplink) = (conf.node, conf.uplink);
-    agent::run(&network, arguments.listen)
+    agent::run(&network, arguments.listen, Duration::from_secs(arguments.every))
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
