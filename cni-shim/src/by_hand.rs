@@ -12,6 +12,7 @@ use crate::{
     install::{Upkeep, When},
     log,
     service::{Patience, Service},
+    tally,
     wiring::{Host, announce, uplink},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -112,6 +113,9 @@ struct AgentArguments {
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// Longest pause between two rounds; what the kernel tells of is seen to at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -174,7 +178,9 @@ fn sync(settings: &Settings) -> Result<(), String> {
     // Nobody's pod waits for this one.
     let patient = conf.node.timeout.max(Duration::from_secs(10));
     let service = Service::of(&conf.node, Patience::Insist).within(patient);
-    let summary = attach::sync(&context, &service).map_err(|error| error.to_string())?;
+    let summary = attach::sync(&context, &service);
+    tally::count(&conf.node.state_dir, None);
+    let summary = summary.map_err(|error| error.to_string())?;
     let refused = summary.refused.len();
     show(settings.output, &summary, || {
         let mut text = match summary.outcome {
@@ -214,7 +220,8 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
     (network.node, network.uplink) = (conf.node, conf.uplink);
     let when = if arguments.install { When::Asked } else { When::AsBefore };
     let upkeep = Upkeep::of(arguments.placement.installation(&arguments.settings)?, when);
-    agent::run(&network, arguments.listen, upkeep.map_err(|error| error.to_string())?)
+    let every = Duration::from_secs(arguments.every);
+    agent::run(&network, arguments.listen, every, upkeep.map_err(|error| error.to_string())?)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

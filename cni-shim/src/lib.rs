@@ -7,6 +7,7 @@
 //! * [`install`]: what is put on a node for its runtime, and taken away again.
 //! * [`journal`]: the node's own record of its attachments.
 //! * [`mac`]: what interfaces are told by.
+//! * [`tally`]: what the node's verbs have done, for metrics.
 //! * [`service`]: calls to the service, and what counts as an answer.
 //! * [`wiring`]: netlink, one file a mode.
 
@@ -21,4 +22,5 @@ pub mod log;
 pub mod mac;
 pub mod plugin;
 pub mod service;
+pub mod tally;
 pub mod wiring;

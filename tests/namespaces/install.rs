@@ -51,7 +51,10 @@ fn a_node_that_has_joined_registers_itself_and_runs_pods_and_is_left_as_it_was()
     let before = traces(node)?;
     let install = [&["install"], &PLACES[..]].concat();
     let refused = node.shim(&install).map_or_else(|error| format!("{error:#}"), |text| text);
-    ensure!(refused.contains("is not registered") && refused.contains("waits for this node's claim"), "{refused}");
+    ensure!(
+        refused.contains("is not registered") && refused.contains("waits for this node's claim"),
+        "{refused}"
+    );
     ensure!(node.machine().read(LIST).is_empty(), "nobody is told of a node without a claim");
 
     node.shim(&[&install[..], &["--pool", "workers"]].concat())?;
@@ -69,7 +72,9 @@ fn a_node_that_has_joined_registers_itself_and_runs_pods_and_is_left_as_it_was()
     by_runtime(node, "DEL", &pod)?;
     node.shim(&["uninstall"])?;
     let after = traces(node)?;
-    for (line, all) in before.lines().map(|line| (line, &after)).chain(after.lines().map(|line| (line, &before))) {
+    for (line, all) in
+        before.lines().map(|line| (line, &after)).chain(after.lines().map(|line| (line, &before)))
+    {
         ensure!(all.lines().any(|other| other == line), "not as it was: {line}");
     }
     Ok(())

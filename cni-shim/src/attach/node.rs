@@ -4,8 +4,8 @@ use super::sync::{self, Outcome};
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
     journal::{
-        self, Card, ClaimFile, Entry, Firmware, Found, Journal, Machine, Readiness, Standing, SysctlWas,
-        Uptime, boot,
+        self, Card, ClaimFile, Firmware, Found, Journal, Machine, Readiness, Standing, SysctlWas, Uptime,
+        boot,
     },
     log,
     service::{Heard, Service},
@@ -19,7 +19,7 @@ use crate::{
 };
 use ipam_api::wire::{Allocator, Node, NodeStamp, Seq};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr};
 
 /// This node, as one process of the plugin sees it.
 #[derive(Debug)]
@@ -297,12 +297,6 @@ impl<'a> NodeContext<'a> {
             found => Some(found?),
         };
         survey(&mut host, uplink.as_ref(), within)
-    }
-
-    /// Whether the service should have heard of an entry by now: one that is younger
-    /// may still be another process's to send.
-    pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
-        entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
     }
 }
 

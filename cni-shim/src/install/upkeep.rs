@@ -10,13 +10,9 @@ use crate::{
     service::{Patience, Service},
     wiring::neighbour_table::Room,
 };
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs::File, io, thread, time::Duration};
 
-/// Between two attempts to come to a claim.
+/// Between two rounds while something is left to do: a node without a claim is of no use.
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// What of an installation is left to do.
@@ -32,7 +28,6 @@ enum Left {
 pub struct Upkeep {
     conf: NetConf,
     left: Left,
-    tried: Option<Instant>,
     /// What was told before, so that it is told once.
     told: BTreeSet<String>,
     /// Tells `uninstall` that an agent runs.
@@ -67,15 +62,34 @@ impl Upkeep {
             }
             (When::Asked, _) => Left::All(Box::new(installation)),
         };
-        Ok(Self { conf, left, tried: None, told: BTreeSet::new(), _running: running })
+        Ok(Self { conf, left, told: BTreeSet::new(), _running: running })
+    }
+
+    /// Goes on for as long as the process lives, in a thread of its own: the service may be silent. `every` is the pause
+    /// between two rounds once all is done.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn stay(mut self, every: Duration) -> io::Result<()> {
+        thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
+            loop {
+                let done = self.round();
+                thread::sleep(match done {
+                    Done::All => every,
+                    Done::InPart => every.min(PAUSE),
+                });
+            }
+        })?;
+        Ok(())
     }
 
     /// One round: what can be done now. Says what cannot, once, and leaves it to a later one.
-    pub fn round(&mut self) {
+    fn round(&mut self) -> Done {
         let mut words = Vec::new();
-        if let Err(error) = self.go_on(&mut words) {
+        let done = self.go_on(&mut words).unwrap_or_else(|error| {
             words.push(error.to_string());
-        }
+            Done::InPart
+        });
         // What is over may be told again when it comes back.
         self.told.retain(|told| words.contains(told));
         for words in words {
@@ -84,17 +98,19 @@ impl Upkeep {
                 self.told.insert(words);
             }
         }
+        done
     }
 
-    fn go_on(&mut self, words: &mut Vec<String>) -> Result<(), InstallError> {
+    fn go_on(&mut self, words: &mut Vec<String>) -> Result<Done, InstallError> {
         self.place_binary()?;
-        let Some(claim) = self.claim(words) else { return Ok(()) };
+        let claim = self.claim()?;
         match enlarge_neighbour_table(&self.conf, &claim)? {
             Room::Enough(set) => set.iter().for_each(|set| log::warn(format_args!("set {set}"))),
             Room::Elsewhere(told) => words.push(told),
         }
         words.extend(forward_drop::warnings()?);
-        self.place_list()
+        self.place_list()?;
+        Ok(Done::All)
     }
 
     fn place_binary(&mut self) -> Result<(), InstallError> {
@@ -124,31 +140,23 @@ impl Upkeep {
         Ok(())
     }
 
-    fn claim(&mut self, words: &mut Vec<String>) -> Option<ClaimFile> {
+    fn claim(&self) -> Result<ClaimFile, InstallError> {
         let node = &self.conf.node;
         let journal = Journal::at(&node.state_dir, &node.data_dir);
-        match journal.claim_of(&node.name) {
-            Ok(Some(claim)) => return Some(claim),
-            Ok(None) => {}
-            Err(error) => {
-                words.push(error.to_string());
-                return None;
-            }
+        if let Some(claim) = journal.claim_of(&node.name)? {
+            return Ok(claim);
         }
-        if self.tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
-            words.extend(self.told.iter().cloned());
-            return None;
-        }
-        self.tried = Some(Instant::now());
+        // Heeds what a failed call of others has told: it is tried once in ten seconds for all.
         let service = Service::of(node, Patience::Heed).within(node.timeout.max(super::PATIENCE));
-        match attach::enrol(&self.conf, &service) {
-            Ok(claim) => Some(claim),
-            Err(error) => {
-                words.push(error.to_string());
-                None
-            }
-        }
+        Ok(attach::enrol(&self.conf, &service)?)
     }
+}
+
+/// Whether a round came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    All,
+    InPart,
 }
 
 /// Held by agents while they run.

@@ -93,17 +93,13 @@ impl Site {
 
     /// An agent on this node; it ends with the value.
     fn agent(&self, chained: &[Value], more: &[&str]) -> Agent {
-        let words = self.words("agent", chained, &[&["--listen", "127.0.0.1:0"], more].concat());
+        let words =
+            self.words("agent", chained, &[&["--listen", "127.0.0.1:0", "--every", "1"], more].concat());
         let log = self.path("agent.log");
         let mut command = self.node.namespace.enter("env");
         command.args(["-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", SHIM]).args(words);
         let sink = fs::File::create(&log).unwrap();
         Agent { child: command.stdout(Stdio::null()).stderr(sink).spawn().unwrap(), log }
-    }
-
-    /// Makes agents look again at once.
-    fn stir(&self) {
-        self.node.namespace.sh("ip link add stir type veth peer name rits; ip link del stir");
     }
 }
 
@@ -185,10 +181,7 @@ fn a_node_is_set_up_for_its_runtime_and_left_as_it_was_found() {
     // A pod comes and goes.
     let pod = site.node.pod();
     site.node.add("c", &pod).done();
-    refused(
-        &site.run("uninstall", &[]),
-        &["1 of them, pods/c/eth0 for one", "--despite-running-pods"],
-    );
+    refused(&site.run("uninstall", &[]), &["1 of them, pods/c/eth0 for one", "--despite-running-pods"]);
     assert!(site.list().exists(), "nothing is taken away");
     site.node.del("c", &pod.path()).done();
 
@@ -363,17 +356,15 @@ fn the_agent_installs_what_install_had_and_tells_the_runtime_once_there_is_a_cla
 
     // As on a node that begins.
     fs::remove_file(site.path("data/claim.json")).unwrap();
-    for _ in 0..2 {
+    for _ in 0..100 {
         site.node.service.state().refuse("GET", 404, "not-found");
     }
     let agent = site.agent(&[], &["--install"]);
     until("the binary is there", || site.binary().exists());
     until("the claim is missed", || agent.said().contains("ipamctl node register n1"));
     assert!(!site.list().exists(), "{}", agent.said());
-    until("the agent goes on", || {
-        site.stir();
-        site.list().exists()
-    });
+    site.node.service.state().as_usual();
+    until("the agent goes on", || site.list().exists());
     assert!(site.node.about_network("STATUS", &json!({})).done().is_null());
     drop(agent);
     // What it had, it puts there again.
@@ -394,15 +385,11 @@ fn the_agent_tells_once_what_it_cannot_set_here_and_what_drops_packets() {
     let agent = site.agent(&[], &[]);
     let both = ["neighbour tables of gc_thresh1 = 32768", "chain forward of the nftables table inet filter"];
     until("both are told", || both.iter().all(|part| agent.said().contains(part)));
-    let rounds = || site.node.namespace.sh("cat /proc/sys/net/ipv4/ip_forward");
-    for _ in 0..3 {
-        // It has seen a round when what is broken before it is mended after it.
-        site.node.namespace.sh("sysctl -qw net.ipv4.ip_forward=0");
-        until("a round", || {
-            site.stir();
-            rounds().trim() == "1"
-        });
-    }
+    // A later round tells what is new then, and that alone.
+    site.node
+        .namespace
+        .sh("nft 'table ip second { chain forward { type filter hook forward priority 0; policy drop; }; }'");
+    until("the second is told", || agent.said().contains("the nftables table ip second"));
     for part in both {
         assert_eq!(agent.said().matches(part).count(), 1, "{}", agent.said());
     }
