@@ -1,5 +1,6 @@
 use super::{
     ClaimFile, Entry, Forgotten, JournalError, Picture, Standing, Uptime,
+    claim::following,
     files::{self, Durability},
 };
 use crate::fault::{self, Point};
@@ -61,6 +62,12 @@ impl Journal {
     #[must_use]
     pub fn state_dir(&self) -> &Path {
         &self.state
+    }
+
+    /// Where what outlives a reboot is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data
     }
 
     /// The claim, if there is one.
@@ -316,7 +323,7 @@ impl Locked<'_> {
         };
         if claim.boot.id != boot_id {
             boot_id.clone_into(&mut claim.boot.id);
-            claim.boot.seq.0 += 1;
+            claim.boot.seq = following(claim.boot.seq);
             if claim.journal {
                 claim.forgotten = Some(Forgotten::BEFORE_THIS_BOOT);
             }

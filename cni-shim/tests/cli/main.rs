@@ -5,10 +5,12 @@
 
 mod attachments;
 mod contract;
+mod corpus;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod install;
 mod machines;
 mod metrics;
 mod node;
