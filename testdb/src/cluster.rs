@@ -250,8 +250,8 @@ fn program(name: &str) -> PathBuf {
         .filter(|(_, path)| path.exists())
         .collect();
     versions.sort();
-    versions
-        .pop()
-        .map(|(_, path)| path)
-        .expect("there is no PostgreSQL: install Debian's postgresql-15 (make setup)")
+    let Some((_, path)) = versions.pop() else {
+        panic!("there is no PostgreSQL: install Debian's postgresql-15 (make setup)");
+    };
+    path
 }

@@ -14,7 +14,7 @@ use axum::{
 use ipam_api::wire::Capacity;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use std::{sync::Arc, time::Duration};
@@ -65,6 +65,19 @@ impl RequestMetrics {
         let labels = Answered { method: method.to_owned(), route: route.to_owned(), status: status.as_u16() };
         self.answered.get_or_create(&labels).observe(took.as_secs_f64());
     }
+}
+
+/// How it goes with the database.
+fn database(undone: u64) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let counter: Counter = Counter::default();
+    counter.inc_by(undone);
+    registry.register(
+        "transactions_undone",
+        "Transactions that the database undid in favour of others and that were done again",
+        counter,
+    );
+    registry
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,7 +181,8 @@ problems! {
 )]
 pub(crate) async fn get(State(service): State<Service>, Query(NoQuery {}): Query<NoQuery>) -> Answer {
     let plan = plan(&service.store.capacity().await?);
-    exposition(&[&service.requests.registry, &plan])
+    let database = database(service.store.undone());
+    exposition(&[&service.requests.registry, &database, &plan])
 }
 
 fn exposition(registries: &[&Registry]) -> Result<Response, ApiError> {

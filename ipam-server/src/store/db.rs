@@ -203,17 +203,19 @@ impl Tx {
     }
 
     pub(super) async fn commit(self) -> Result<()> {
-        Ok(match self.inner {
+        match self.inner {
             Inner::Sqlite(tx) => tx.commit().await?,
             Inner::Postgres(tx) => tx.commit().await?,
-        })
+        }
+        Ok(())
     }
 
     pub(super) async fn rollback(self) -> Result<()> {
-        Ok(match self.inner {
+        match self.inner {
             Inner::Sqlite(tx) => tx.rollback().await?,
             Inner::Postgres(tx) => tx.rollback().await?,
-        })
+        }
+        Ok(())
     }
 }
 

@@ -38,13 +38,6 @@ const SAVE_CONFLICTS: Sql = over!(
     DO UPDATE SET node = excluded.node, mac = excluded.mac, seen_at = excluded.seen_at"
 );
 
-/// What came of a sync.
-enum Sync {
-    Done(SyncAnswer),
-    /// Nothing: it ends a claim, or gives back what a block was leaving, and that has to be planned.
-    Plans,
-}
-
 impl Store {
     /// Brings the ledger in step with a node's journal (P3), takes a fresh claim
     /// up, and confirms the node's deletion (P6).
@@ -53,23 +46,21 @@ impl Store {
     /// A stale claim; an address listed twice. Nothing of the sync happened then.
     pub async fn sync(&self, call: &NodeCall, request: &SyncRequest, by: &Actor) -> Result<SyncAnswer> {
         let done = retried!(self.db, self.sync_in(Scope::Nodes, call, request, by))?;
-        let done = match done {
-            Sync::Plans => retried!(self.db, self.sync_in(Scope::Plan, call, request, by))?,
-            Sync::Done(_) => done,
-        };
-        match done {
-            Sync::Done(answer) => Ok(answer),
-            Sync::Plans => Err(corrupt("a sync asked twice for what it had")),
+        if let Some(answer) = done {
+            return Ok(answer);
         }
+        let done = retried!(self.db, self.sync_in(Scope::Plan, call, request, by))?;
+        done.ok_or_else(|| corrupt("a sync that plans asked for what it had"))
     }
 
+    /// `None` where it would end a claim or give back what a block was leaving: that has to be planned.
     async fn sync_in(
         &self,
         scope: Scope,
         call: &NodeCall,
         request: &SyncRequest,
         by: &Actor,
-    ) -> Result<Sync> {
+    ) -> Result<Option<SyncAnswer>> {
         let now = self.clock.now();
         let mut tx = self.db.write(scope).await?;
         let mut book = Book::default();
@@ -99,7 +90,7 @@ impl Store {
         }
         let decision = ledger::sync(&holder.ledger, &holder.footprint, &rows, &listing);
         if (decision.confirms_deletion || decision.confirms_shrink) && !tx.may_plan() {
-            return Ok(Sync::Plans);
+            return Ok(None);
         }
         apply(&mut book, &holder, &decision, request, &listing, now)?;
         book.save(&mut tx).await?;
@@ -128,7 +119,7 @@ impl Store {
         if node.is_none() {
             self.cache.forget();
         }
-        Ok(Sync::Done(SyncAnswer { items: results(request, &decision), node }))
+        Ok(Some(SyncAnswer { items: results(request, &decision), node }))
     }
 }
 

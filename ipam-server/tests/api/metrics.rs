@@ -37,6 +37,12 @@ async fn requests_are_counted_by_route_and_never_by_what_callers_write() {
 }
 
 #[tokio::test]
+async fn what_the_database_undid_is_told() {
+    let app = App::furnished().await;
+    assert_eq!(metric(&app, "ipam_transactions_undone_total").await, Some(0.0));
+}
+
+#[tokio::test]
 async fn the_plan_is_told_as_capacity_tells_it() {
     let app = App::furnished().await;
     let capacity = app.get("/v1/capacity").await.expect(200).body;

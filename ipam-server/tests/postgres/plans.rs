@@ -1,5 +1,5 @@
 //! How the server goes about the statements of the hot path when tables are large. What it did is read from its log
-//! (auto_explain), and with it what its foreign keys did.
+//! (`auto_explain`), and with it what its foreign keys did.
 
 use crate::store::{
     DATABASE, add_subnet, attachment, cluster, from, keep, node, parse, pool, replica, stranger,

@@ -150,8 +150,8 @@ async fn clients_go_on_while_replicas_are_killed() {
         }
     };
     go_on(60);
-    for killed in 0..2 {
-        replicas[killed].kill();
+    for (killed, replica) in replicas.iter_mut().enumerate().take(2) {
+        replica.kill();
         go_on(60);
         for (i, address) in addresses.iter().enumerate() {
             let ready = ask(address, "GET /readyz", None).map(|(status, _)| status);

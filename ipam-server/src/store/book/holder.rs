@@ -133,8 +133,7 @@ const SAVE_HOLDERS: Sql = over!(
 statements!(HOLDERS, EXTENTS, SAVE_HOLDERS);
 
 pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
-    let rows: Vec<HolderRow> =
-        tx.fetch_all(HOLDERS, args![column(&names.iter().collect::<Vec<_>>())?]).await?;
+    let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![column(names)?]).await?;
     let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();
     let mut extents: HashMap<i64, Footprint> = HashMap::new();
     for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![column(&blocks)?]).await? {
