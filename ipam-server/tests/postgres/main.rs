@@ -5,5 +5,6 @@
 
 mod plans;
 mod replicas;
+mod side_by_side;
 mod store;
 mod trouble;

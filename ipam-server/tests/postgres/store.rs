@@ -6,10 +6,15 @@ use ipam_api::{
 };
 use ipam_server::{
     clock::SystemClock,
-    store::{Change, DatabaseUrl, NodeCall, Result, Store},
+    store::{Change, DatabaseUrl, NodeCall, Page, Result, Store},
 };
-use sqlx::PgConnection;
-use std::{fmt::Debug, net::IpAddr, sync::Arc};
+use sqlx::{Connection, PgConnection, Row};
+use std::{
+    fmt::Debug,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use testdb::{Cluster, Durability};
 
 pub(crate) fn parse<T: std::str::FromStr<Err: Debug>>(text: &str) -> T {
@@ -36,7 +41,6 @@ pub(crate) async fn replica(cluster: &Cluster) -> Store {
 
 /// A connection of somebody else, who may do everything.
 pub(crate) async fn stranger(cluster: &Cluster) -> PgConnection {
-    use sqlx::Connection;
     PgConnection::connect(&cluster.url(DATABASE).replace("user=ipam", "user=postgres")).await.unwrap()
 }
 
@@ -54,8 +58,8 @@ pub(crate) async fn add_subnet(store: &Store, name: &str, cidr: &str, for_nodes:
     let path = parse(&format!("v/{name}"));
     store.put_subnet(&path, &from(&format!(r#"{{"cidrs": ["{cidr}"]}}"#)), &keep()).await.unwrap();
     let (network, _) = cidr.split_once('/').unwrap();
-    let first: std::net::Ipv4Addr = parse(network);
-    let at = |offset: u32| std::net::Ipv4Addr::from(u32::from(first) + offset);
+    let first: Ipv4Addr = parse(network);
+    let at = |offset: u32| Ipv4Addr::from(u32::from(first) + offset);
     let nodes = format!(
         r#"{{"first": "{}", "last": "{}", "reason": "nodes", "forNodes": true}}"#,
         at(4),
@@ -100,3 +104,27 @@ pub(crate) async fn allocate(store: &Store, node: &str, container: &str) -> Resu
     let held = store.allocate(&call, &attachment(container), &AllocationSpec::default()).await?;
     Ok(held.into_inner().addresses[0].address)
 }
+
+pub(crate) fn page() -> Page {
+    Page { limit: 1000, after: None }
+}
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+    sqlx::query(sql).fetch_one(connection).await.unwrap().get(0)
+}
+
+/// Waits until a query answers a number.
+pub(crate) async fn until(connection: &mut PgConnection, sql: &'static str, wanted: i64) {
+    let began = Instant::now();
+    while number(connection, sql).await != wanted {
+        assert!(began.elapsed() < DEADLINE, "never {wanted}: {sql}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// How many connections of the service wait for a lock.
+pub(crate) const WAITING: &str =
+    "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'ipam-server'
+    AND wait_event_type = 'Lock'";

@@ -1,31 +1,15 @@
 //! Others in the way, and connections that end.
 
-use crate::store::{allocate, cluster, from, keep, parse, plan, register, replica, stranger};
-use ipam_server::store::StoreError;
-use sqlx::{Executor, PgConnection, Row};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
+use crate::store::{
+    WAITING, allocate, cluster, from, keep, number, page, parse, plan, pool, register, replica, stranger,
+    until,
 };
-use testdb::Cluster;
-
-const DEADLINE: Duration = Duration::from_secs(60);
-
-async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
-    sqlx::query(sql).fetch_one(connection).await.unwrap().get(0)
-}
-
-/// Waits until a query answers a number.
-async fn until(connection: &mut PgConnection, sql: &'static str, wanted: i64) {
-    let began = Instant::now();
-    while number(connection, sql).await != wanted {
-        assert!(began.elapsed() < DEADLINE, "never {wanted}: {sql}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'ipam-server'
-    AND wait_event_type = 'Lock'";
+use ipam_server::{
+    clock::SystemClock,
+    store::{DatabaseUrl, Store, StoreError},
+};
+use sqlx::Executor;
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_start_at_once_migrate_once() {
@@ -39,10 +23,6 @@ async fn replicas_that_start_at_once_migrate_once() {
         register(store, &format!("n{i}")).await;
     }
     assert_eq!(stores[2].pools(&page()).await.unwrap().items[0].status.claimed, 3);
-}
-
-fn page() -> ipam_server::store::Page {
-    ipam_server::store::Page { limit: 1000, after: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +72,7 @@ async fn connections_that_ended_idle_are_not_noticed() {
         until(&mut stranger, count, 0).await;
         store.ping().await.unwrap();
     }
-    store.put_pool(&parse("p"), &crate::store::pool("v/a", 3), &keep()).await.unwrap();
+    store.put_pool(&parse("p"), &pool("v/a", 3), &keep()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,61 +119,10 @@ async fn a_database_that_cannot_be_worked_with_is_refused_at_the_start() {
     let mut admin = cluster.admin().await;
     let latin = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER ipam";
     admin.execute(latin).await.unwrap();
-    let clock = std::sync::Arc::new(ipam_server::clock::SystemClock);
+    let clock = Arc::new(SystemClock);
     for (database, word) in [("latin", "ENCODING 'UTF8'"), ("nowhere", "nowhere")] {
-        let url = parse::<ipam_server::store::DatabaseUrl>(&cluster.url(database));
-        let error = ipam_server::store::Store::open(&url, clock.clone()).await.unwrap_err().to_string();
+        let url = parse::<DatabaseUrl>(&cluster.url(database));
+        let error = Store::open(&url, clock.clone()).await.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
-}
-
-/// Two replicas pick for the same nodes at the same time, while both plan.
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_give_no_address_twice() {
-    let cluster = cluster(&[]).await;
-    let (one, two) = (replica(&cluster).await, replica(&cluster).await);
-    plan(&one, 8).await;
-    for i in 0..4 {
-        register(&one, &format!("n{i}")).await;
-    }
-    let mut tasks = Vec::new();
-    for pod in 0..48 {
-        let store = if pod % 2 == 0 { one.clone() } else { two.clone() };
-        tasks.push(tokio::spawn(async move {
-            allocate(&store, &format!("n{}", pod % 4), &format!("c{pod}")).await
-        }));
-    }
-    let planners =
-        [(one.clone(), "m0", 9), (two.clone(), "m1", 10), (one, "m2", 11), (two.clone(), "m3", 12)];
-    let planning = planners.map(|(store, name, nodes)| {
-        tokio::spawn(async move {
-            store.put_pool(&parse("p"), &crate::store::pool("v/a", nodes), &keep()).await.unwrap();
-            register(&store, name).await;
-        })
-    });
-    let (mut held, mut full) = (BTreeSet::new(), 0);
-    for task in tasks {
-        match task.await.unwrap() {
-            Ok(address) => assert!(held.insert(address), "{address} twice"),
-            Err(StoreError::Exhausted(_)) => full += 1,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    for task in planning {
-        task.await.unwrap();
-    }
-    assert_eq!((held.len(), full), (32, 16), "eight of each node");
-    let nodes = two.nodes(&Default::default(), &page()).await.unwrap().items;
-    let claims: BTreeSet<u64> = nodes.iter().map(|node| node.claim.0).collect();
-    assert_eq!((nodes.len(), claims.len()), (8, 8));
-    check(&cluster).await;
-}
-
-async fn check(cluster: &Cluster) {
-    let mut stranger = stranger(cluster).await;
-    let own = "SELECT COUNT(own4) - COUNT(DISTINCT own4) FROM node";
-    assert_eq!(number(&mut stranger, own).await, 0, "own addresses twice");
-    let gaps = "SELECT COUNT(*) FROM subnet s
-        WHERE s.length <> (SELECT SUM(next - first) FROM extent WHERE subnet = s.id)";
-    assert_eq!(number(&mut stranger, gaps).await, 0, "gaps");
 }
