@@ -10,6 +10,7 @@ pub(super) use row::{Row, Tenancy};
 use super::{
     Result, StoreError,
     db::{Sql, Tx, args, over, statements},
+    mutation::corrupt,
 };
 use ipam_api::{
     ledger::BootChange,
@@ -79,6 +80,7 @@ const VACATE: Sql = over!(
         AND allocation.at_offset = CAST(vacated.value ->> 1 AS BIGINT)"
 );
 
+// Whoever holds an address by then keeps it, even if all else failed: a row that is held is never another's at once.
 const SAVE_ROWS: Sql = over!(
     "INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
                              pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
@@ -97,7 +99,8 @@ const SAVE_ROWS: Sql = over!(
         pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
         since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
         node = excluded.node, block = excluded.block,
-        extent_first = excluded.extent_first, extent_next = excluded.extent_next"
+        extent_first = excluded.extent_first, extent_next = excluded.extent_next
+    WHERE allocation.state = 'released' OR excluded.state = 'released'"
 );
 
 statements!(ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, VACATE, SAVE_ROWS; holder);
@@ -251,8 +254,11 @@ impl Book {
             .partition(|row| row.is_held());
         for rows in [released, held] {
             if !rows.is_empty() {
+                let count = rows.len() as u64;
                 let json = Json::from_iter(rows.into_iter().map(Row::to_json));
-                tx.execute(SAVE_ROWS, args![json.to_string()]).await?;
+                if tx.execute(SAVE_ROWS, args![json.to_string()]).await? != count {
+                    return Err(corrupt("an address that was to be held is held by another"));
+                }
             }
         }
         let changed = std::mem::take(&mut self.changed_holders);
