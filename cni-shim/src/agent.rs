@@ -2,7 +2,7 @@
 //!
 //! One thread does rounds: on every change of links or routes, and every so often, because flushed rules and
 //! deleted neighbours tell nobody. Another speaks with the service, so that a silent one keeps no round waiting; a
-//! third answers `/livez` and `/metrics`, and a fourth waits for the word to end.
+//! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, and a fifth waits for the word to end.
 
 mod node_metrics;
 mod report;
@@ -11,6 +11,7 @@ mod watch;
 use crate::{
     attach::{self, Kept, NodeContext},
     cni::{CniError, NetConf},
+    install::Upkeep,
     journal::{ClaimFile, Journal, Uptime},
     log,
     service::{Patience, Service},
@@ -42,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration, upkeep: Upkeep) -> Result<(), String> {
     end_on_signals().map_err(|error| format!("no signal can be waited for: {error}"))?;
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
@@ -53,8 +54,9 @@ pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration) -> Result<(), St
         }
         _ => format!("cannot listen on {listen}: {error}: choose another --listen"),
     })?;
-    let speaking =
-        speaker(conf, every, &report).map_err(|error| format!("no thread can be started: {error}"))?;
+    let no_thread = |error| format!("no thread can be started: {error}");
+    let speaking = speaker(conf, every, &report).map_err(no_thread)?;
+    upkeep.stay(every).map_err(no_thread)?;
     // Nobody needs to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     loop {

@@ -11,6 +11,8 @@ mod demo;
 mod fabric;
 mod faults;
 mod figures;
+mod install;
+mod neighbours;
 mod pages;
 mod readme;
 mod reboot;

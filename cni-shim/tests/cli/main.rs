@@ -10,6 +10,7 @@ mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod install;
 mod machines;
 mod metrics;
 mod node;
