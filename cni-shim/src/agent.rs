@@ -1,10 +1,12 @@
 //! The node agent: stays, keeps the datapath true, and speaks with the service.
 //!
 //! One thread does rounds: on every change of links or routes, and every 30 seconds, because flushed rules and
-//! deleted neighbours tell nobody. Another one answers `/livez` and `/metrics`.
+//! deleted neighbours tell nobody. Another one answers `/livez` and `/metrics`, a third one looks for strangers.
 
 mod node_metrics;
 mod report;
+mod strangers;
+mod sweep;
 mod watch;
 
 use crate::{
@@ -23,6 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use sweep::Sweeper;
 use watch::Watch;
 
 /// Longest pause between two rounds.
@@ -36,22 +39,38 @@ const SPREAD: Duration = Duration::from_secs(60);
 /// Longest wait for the service: no pod waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How patient the agent is.
+#[derive(Debug, Clone, Copy)]
+pub struct Patient {
+    /// How long something must look like a leak before it is swept: a runtime may be about to tell.
+    pub grace: Duration,
+    /// How often strangers are asked whether they are still there.
+    pub again: Duration,
+}
+
 /// Stays until it is ended.
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, patient: Patient) -> Result<(), String> {
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
     let report = Arc::new(Report::of(&conf.node));
     let address = report::serve(Arc::clone(&report), listen)
         .map_err(|error| format!("cannot listen on {listen}: {error}: choose another --listen"))?;
     println!("listening on http://{address}");
+    strangers::watch(conf, Arc::clone(&report), patient.again)
+        .map_err(|error| format!("nobody can look for strangers: {error}"))?;
+    let mut sweeper = Sweeper::new(patient.grace);
     let mut spoken: Option<Instant> = None;
     loop {
         let began = Instant::now();
         round(conf, &report);
-        if spoken.is_none_or(|at| at.elapsed() >= SPEAK + spread(conf)) || has_something_to_say(conf) {
+        let swept = sweep(&mut sweeper, conf, &report);
+        if swept > 0
+            || spoken.is_none_or(|at| at.elapsed() >= SPEAK + spread(conf))
+            || has_something_to_say(conf)
+        {
             if let Err(error) = speak(conf) {
                 log::warn(format_args!("the service has not heard of everything: {error}"));
                 report.failed();
@@ -64,6 +83,21 @@ pub fn run(conf: &NetConf, listen: SocketAddr) -> Result<(), String> {
         }
         report.ended();
         watch.wait(began + PAUSE, began + ROUND);
+    }
+}
+
+/// How many leaks are gone.
+fn sweep(sweeper: &mut Sweeper, conf: &NetConf, report: &Report) -> u64 {
+    match sweeper.look(conf) {
+        Ok(swept) => {
+            report.swept(swept);
+            swept
+        }
+        Err(error) => {
+            log::error(format_args!("leaks could not be looked for: {error}"));
+            report.failed();
+            0
+        }
     }
 }
 

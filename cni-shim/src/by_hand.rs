@@ -50,8 +50,9 @@ enum Command {
     /// Stay on this node and keep what is wired as it was made; speak with the service.
     ///
     /// Puts back routes, neighbours, sysctls and rules that others took away, ends answers for
-    /// addresses that no pod has, and syncs what the service has not heard of. Serves /livez and
-    /// /metrics on loopback.
+    /// addresses that no pod has, and syncs what the service has not heard of. Sweeps what pods left
+    /// whose end the runtime did not tell, and keeps addresses from pods that other machines answer for.
+    /// Serves /livez and /metrics on loopback.
     Agent(AgentArguments),
     /// Show this node's claim and its attachments, from its own files alone.
     Status(Settings),
@@ -80,6 +81,12 @@ struct AgentArguments {
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// How long something must look like the rest of a pod, with nobody to end it, before it is swept
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    leak_grace: u64,
+    /// How often machines that answer for addresses of the block are asked again; silent twice, they are gone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    ask_again: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -180,7 +187,11 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
         return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
     };
     (network.node, network.uplink) = (conf.node, conf.uplink);
-    agent::run(&network, arguments.listen)
+    let patient = agent::Patient {
+        grace: Duration::from_secs(arguments.leak_grace),
+        again: Duration::from_secs(arguments.ask_again),
+    };
+    agent::run(&network, arguments.listen, patient)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

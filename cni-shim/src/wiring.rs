@@ -12,6 +12,8 @@
 //!    [`survey::survey`];
 //! 4. [`announce::announce`] after the answer is on its way.
 //!
+//! [`probe::probe`] asks the segment who else has an address.
+//!
 //! Everything is synchronous and belongs to the calling thread: one netlink
 //! socket a namespace, opened once, requests batched.
 
@@ -19,6 +21,7 @@ pub mod announce;
 pub mod check;
 mod error;
 pub mod firewall;
+mod frame;
 pub mod host;
 pub mod identity;
 mod link;
@@ -26,6 +29,7 @@ mod neighbour;
 mod netlink;
 mod netns;
 mod nfnetlink;
+pub mod probe;
 mod route;
 mod rule;
 pub mod survey;
