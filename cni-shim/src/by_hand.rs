@@ -81,6 +81,9 @@ struct AgentArguments {
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// Longest pause between two rounds; what the kernel tells of is seen to at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
     /// How long something must look like the rest of a pod, with nobody to end it, before it is swept
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     leak_grace: u64,
@@ -187,11 +190,10 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
         return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
     };
     (network.node, network.uplink) = (conf.node, conf.uplink);
-    let patient = agent::Patient {
-        grace: Duration::from_secs(arguments.leak_grace),
-        again: Duration::from_secs(arguments.ask_again),
-    };
-    agent::run(&network, arguments.listen, patient)
+    let AgentArguments { listen, every, leak_grace, ask_again, .. } = arguments;
+    let seconds = |number: &u64| Duration::from_secs(*number);
+    let pace = agent::Pace { every: seconds(every), grace: seconds(leak_grace), again: seconds(ask_again) };
+    agent::run(&network, *listen, pace)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

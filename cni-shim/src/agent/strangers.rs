@@ -7,7 +7,12 @@ use crate::{
     cni::NetConf,
     log,
 };
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 /// Between two looks at what is to be asked: a block that was claimed or has grown.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,8 +22,8 @@ const REST: Duration = Duration::from_secs(30);
 const SPREAD_MS: u64 = 1_000;
 
 /// Looks for ever; strangers are asked again each time that `again` has passed.
-pub(super) fn watch(conf: &NetConf, report: Arc<Report>, again: Duration) -> io::Result<()> {
-    let conf = conf.clone();
+pub(super) fn watch(conf: &NetConf, report: &Arc<Report>, again: Duration) -> io::Result<JoinHandle<()>> {
+    let (conf, report) = (conf.clone(), Arc::clone(report));
     let work = move || {
         thread::sleep(Duration::from_millis(getrandom::u64().unwrap_or_default() % SPREAD_MS));
         let mut watch = Watch { conf, report, again, complained: None, untold: false };
@@ -26,7 +31,7 @@ pub(super) fn watch(conf: &NetConf, report: Arc<Report>, again: Duration) -> io:
             thread::sleep(watch.round());
         }
     };
-    thread::Builder::new().name("strangers".to_owned()).spawn(work).map(|_| ())
+    thread::Builder::new().name("strangers".to_owned()).spawn(work)
 }
 
 struct Watch {
