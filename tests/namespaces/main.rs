@@ -15,4 +15,5 @@ mod reboot;
 mod refusals;
 mod resize;
 mod spoofing;
+mod strangers;
 mod unreachable;

@@ -3,18 +3,21 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod attachments;
 mod contract;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod leaks;
 mod machines;
 mod metrics;
 mod node;
 mod rest;
 mod service;
 mod status;
+mod strangers;
 mod syncs;
 mod upstream;
 mod wishes;
