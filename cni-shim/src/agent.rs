@@ -2,7 +2,8 @@
 //!
 //! One thread does rounds: on every change of links or routes, and every so often, because flushed rules and
 //! deleted neighbours tell nobody. Another speaks with the service, so that a silent one keeps no round waiting; a
-//! third answers `/livez` and `/metrics`, a fourth asks the segment for strangers, and a fifth waits for the word to end.
+//! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, a fifth asks the segment for
+//! strangers, and a sixth waits for the word to end.
 
 mod node_metrics;
 mod report;
@@ -13,6 +14,7 @@ mod watch;
 use crate::{
     attach::{self, Kept, NodeContext},
     cni::{CniError, NetConf},
+    install::Upkeep,
     journal::{ClaimFile, Journal, Uptime},
     log,
     service::{Patience, Service},
@@ -56,7 +58,7 @@ pub struct Pace {
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Result<(), String> {
     end_on_signals().map_err(|error| format!("no signal can be waited for: {error}"))?;
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
@@ -67,9 +69,10 @@ pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace) -> Result<(), String>
         }
         _ => format!("cannot listen on {listen}: {error}: choose another --listen"),
     })?;
-    let unstarted = |error: io::Error| format!("no thread can be started: {error}");
-    let speaking = speaker(conf, pace.every, &report).map_err(unstarted)?;
-    let asking = strangers::watch(conf, &report, pace.again).map_err(unstarted)?;
+    let no_thread = |error: io::Error| format!("no thread can be started: {error}");
+    let speaking = speaker(conf, pace.every, &report).map_err(no_thread)?;
+    upkeep.stay(pace.every).map_err(no_thread)?;
+    let asking = strangers::watch(conf, &report, pace.again).map_err(no_thread)?;
     let mut sweeper = Sweeper::new(pace.grace);
     // Nobody needs to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
@@ -160,11 +163,9 @@ fn sweep(sweeper: &mut Sweeper, conf: &NetConf, report: &Report) {
 fn has_something_to_say(conf: &NetConf) -> bool {
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
     let forgotten = matches!(journal.claim(), Ok(Some(ClaimFile { forgotten: Some(_), .. })));
-    // Younger ones may still be another process's to send.
-    let grace = 2 * conf.node.timeout + Duration::from_secs(1);
     let overdue = |picture: crate::journal::Picture| {
         let (entries, _) = picture.as_far_as_known();
-        entries.iter().any(|entry| entry.is_due() && entry.since.age_at(Uptime::now()) > grace)
+        entries.iter().any(|entry| entry.is_overdue(Uptime::now(), conf.node.timeout))
     };
     forgotten || journal.picture().is_ok_and(overdue)
 }

@@ -16,6 +16,7 @@ pub(crate) mod picture;
 pub mod rebuild;
 pub(crate) mod store;
 pub(crate) mod strangers;
+pub(crate) mod undo;
 
 pub use attachment_lock::AttachmentLock;
 pub use boot::Uptime;
@@ -28,3 +29,4 @@ pub use picture::{Picture, Unsound};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};
 pub use strangers::{News, Stranger, Strangers};
+pub use undo::{FileWas, FoundFile, Places, SysctlWas, Undo};

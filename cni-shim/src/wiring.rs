@@ -21,11 +21,13 @@ pub mod announce;
 pub mod check;
 mod error;
 pub mod firewall;
+pub mod forward_drop;
 mod frame;
 pub mod host;
 pub mod identity;
 mod link;
 mod neighbour;
+pub mod neighbour_table;
 mod netlink;
 mod netns;
 mod nfnetlink;
@@ -39,12 +41,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod transparent;
+pub mod turn;
 pub mod uplink;
 
 pub use crate::mac::{InvalidMac, Mac};
 pub use error::WiringError;
 pub use identity::HostEnd;
 pub use netns::{Host, Pod};
+pub use turn::Turn;
 pub use uplink::Uplink;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

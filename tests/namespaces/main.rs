@@ -3,6 +3,7 @@
 
 mod agent;
 mod churn;
+mod clocks;
 mod connectivity;
 mod credentials;
 mod deletion;
@@ -10,10 +11,14 @@ mod demo;
 mod fabric;
 mod faults;
 mod figures;
+mod install;
+mod neighbours;
+mod pages;
 mod readme;
 mod reboot;
 mod refusals;
 mod resize;
 mod spoofing;
+mod storage;
 mod strangers;
 mod unreachable;

@@ -15,7 +15,7 @@ use crate::{
     log,
     service::{Heard, Patience, Service},
     wiring::{
-        self, Host, HostEnd, Pod, WiringError, gateway_for,
+        self, Host, HostEnd, Pod, Turn, WiringError, gateway_for,
         transparent::{self, Unwiring, Wired, Wiring},
     },
 };
@@ -24,7 +24,7 @@ use ipam_api::{
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
-use std::{fs::File, net::IpAddr, path::Path, time::Instant};
+use std::{net::IpAddr, path::Path, time::Instant};
 
 /// How many addresses an ADD tries before it leaves the next try to the runtime.
 const TRIES: usize = 4;
@@ -93,7 +93,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         None => wiring::uplink::find(&mut host, conf.uplink.as_deref())?,
     };
     let ground = Ground::of(uplink, conf, &claim);
-    let turn = context.journal.lock_file("host.lock")?;
+    let turn = context.turn()?;
     let mut add = Add {
         invocation,
         conf,
@@ -169,7 +169,7 @@ struct Add<'a> {
     service: Service,
     ground: Ground,
     /// Locked by the process that sets the node up.
-    turn: File,
+    turn: Turn,
     host: &'a mut Host,
     pod: &'a mut Pod,
     /// Addresses of the block that the host uses, once one turned out to be so.

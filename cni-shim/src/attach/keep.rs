@@ -40,7 +40,7 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let ground = Ground::of(uplink, conf, &claim);
     let mut kept = Kept::default();
 
-    let turn = context.journal.lock_file("host.lock")?;
+    let turn = context.turn()?;
     let preparation = ground.preparation(conf, &claim.node.addresses);
     match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
         Ok(changed) => kept.mended.extend(changed),

@@ -1,7 +1,8 @@
-//! What this node knows of itself, without asking anyone.
+//! What this node knows of itself, without asking anyone but its kernel.
 
 use super::{Conf, Format, show};
 use crate::{
+    install,
     journal::{ClaimFile, Conflict, Entry, Journal, Standing, Uptime, boot},
     service::Marker,
 };
@@ -27,6 +28,9 @@ struct Status {
     journal: JournalIs,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreachable: Option<Unreachable>,
+    /// What is in the way of pods although everything of ours is in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     counts: Counts,
     entries: Vec<Row>,
     /// Machines that answer for addresses of the block.
@@ -130,6 +134,7 @@ pub(super) fn status(conf: &Conf, format: Format) -> Result<(), String> {
         unreachable: Marker::of(&conf.node.state_dir)
             .said()
             .map(|said| Unreachable { for_seconds: said.since.age_at(now).as_secs(), reason: said.reason }),
+        warnings: install::warnings(claim.as_ref()),
         counts: count(&entries, now),
         entries: entries.into_iter().map(|entry| Row::of(entry, now)).collect(),
         strangers: strangers.unwrap_or_default(),
@@ -188,6 +193,7 @@ fn text(status: &Status, claim: Option<&ClaimFile>) -> String {
     if let Some(unreachable) = &status.unreachable {
         lines.push(format!("service not reached {} s ago: {}", unreachable.for_seconds, unreachable.reason));
     }
+    lines.extend(status.warnings.iter().map(|words| format!("warning: {words}")));
     for stranger in &status.strangers {
         lines.push(format!(
             "conflict: {} answers for {}, {} s ago; no pod gets it",

@@ -64,6 +64,12 @@ impl Journal {
         &self.state
     }
 
+    /// Where what outlives a reboot is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data
+    }
+
     /// The claim, if there is one.
     ///
     /// # Errors

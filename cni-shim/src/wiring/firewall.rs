@@ -7,7 +7,7 @@
 use super::{
     WiringError,
     host::Masquerade,
-    nfnetlink::{self, Rule},
+    nfnetlink::{self, Family, Rule},
 };
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -172,7 +172,9 @@ pub fn remove_masquerade(network: &str) -> Result<bool, WiringError> {
 /// # Errors
 /// As [`ensure`].
 pub fn remove() -> Result<bool, WiringError> {
-    if nfnetlink::rules(TABLE)?.is_empty() {
+    // A flush leaves chains without rules.
+    let is_ours = |chain: &nfnetlink::Chain| (chain.family, chain.table.as_str()) == (Family::Inet, TABLE);
+    if !nfnetlink::chains()?.iter().any(is_ours) {
         return Ok(false);
     }
     nft(&format!("delete table inet {TABLE}\n"))?;

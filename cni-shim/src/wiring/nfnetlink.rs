@@ -1,16 +1,28 @@
-//! One question to `nf_tables`: the comments of the rules in our table.
+//! Questions to `nf_tables`: the comments of the rules in our table, and what the chains of others do.
 //!
-//! Written by hand because it is a single dump; the layout is that of
+//! Written by hand because it is two dumps; the layout is that of
 //! linux/netfilter/nfnetlink.h and `nf_tables.h`, and of nft's user data
 //! (a list of type, length, value, one byte each for type and length).
 
 use super::WiringError;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
-use std::io;
+use std::{fmt, io};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_GETCHAIN: u16 = 4;
 const NFT_MSG_GETRULE: u16 = 7;
+const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const NF_INET_FORWARD: u32 = 2;
+const NF_DROP: u32 = 0;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_DATA_VALUE: u16 = 1;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_USERDATA: u16 = 7;
@@ -25,7 +37,7 @@ const HEADER: usize = 16;
 const FAMILY_HEADER: usize = 4;
 const BUFFER: usize = 64 * 1024;
 const ATTEMPTS: u32 = 8;
-const WHAT: &str = "reading our nftables rules";
+const WHAT: &str = "reading nftables rules";
 
 /// A rule: its chain, and its comment where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +46,98 @@ pub(crate) struct Rule {
     pub(crate) comment: Option<String>,
 }
 
+/// The families whose chains see what is forwarded between interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Both of the next two.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+}
+
+impl Family {
+    fn of(number: u8) -> Option<Self> {
+        match number {
+            NFPROTO_INET => Some(Self::Inet),
+            NFPROTO_IPV4 => Some(Self::Ip),
+            NFPROTO_IPV6 => Some(Self::Ip6),
+            _ => None,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Inet => NFPROTO_INET,
+            Self::Ip => NFPROTO_IPV4,
+            Self::Ip6 => NFPROTO_IPV6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        })
+    }
+}
+
+/// A chain of anybody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) family: Family,
+    pub(crate) table: String,
+    pub(crate) name: String,
+    /// Where the kernel calls it; none for one that rules jump to.
+    hook: Option<u32>,
+    /// What becomes of what no rule decides about.
+    policy: Option<u32>,
+}
+
+impl Chain {
+    /// Whether it drops whatever is forwarded and no rule of it speaks of.
+    pub(crate) fn drops_forwarded(&self) -> bool {
+        (self.hook, self.policy) == (Some(NF_INET_FORWARD), Some(NF_DROP))
+    }
+}
+
 /// The rules of a table of family inet; none where there is no such table.
 pub(crate) fn rules(table: &str) -> Result<Vec<Rule>, WiringError> {
+    Ok(dump(NFT_MSG_GETRULE, NFPROTO_INET, Some(table))?
+        .iter()
+        .map(|message| rule(&message.attributes))
+        .collect())
+}
+
+/// All chains of the families that forward.
+pub(crate) fn chains() -> Result<Vec<Chain>, WiringError> {
+    Ok(dump(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, None)?.iter().filter_map(chain).collect())
+}
+
+/// Whether a rule of the table compares an interface's name with this beginning, `vn*` with `vn`.
+pub(crate) fn names_interface(family: Family, table: &str, beginning: &str) -> Result<bool, WiringError> {
+    let mut value = ((4 + beginning.len()) as u16).to_ne_bytes().to_vec();
+    value.extend(NFTA_DATA_VALUE.to_ne_bytes());
+    value.extend(beginning.as_bytes());
+    value.resize(value.len().next_multiple_of(4), 0);
+    let rules = dump(NFT_MSG_GETRULE, family.number(), Some(table))?;
+    // An attribute begins at a multiple of four, wherever it is nested.
+    Ok(rules.iter().any(|rule| {
+        (0..rule.attributes.len()).step_by(4).any(|at| rule.attributes[at..].starts_with(&value))
+    }))
+}
+
+/// One object of a dump.
+struct Message {
+    family: u8,
+    attributes: Vec<u8>,
+}
+
+fn dump(kind: u16, family: u8, table: Option<&str>) -> Result<Vec<Message>, WiringError> {
     let fail = |source| WiringError::io(WHAT, source);
     let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
         if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) {
@@ -49,36 +151,38 @@ pub(crate) fn rules(table: &str) -> Result<Vec<Rule>, WiringError> {
     })?;
     socket.bind_auto().map_err(fail)?;
     for sequence in 1..=ATTEMPTS {
-        socket.send(&request(table, sequence), 0).map_err(fail)?;
-        if let Some(rules) = answers(&socket, sequence).map_err(fail)? {
-            return Ok(rules);
+        socket.send(&request(kind, family, table, sequence), 0).map_err(fail)?;
+        if let Some(messages) = answers(&socket, sequence).map_err(fail)? {
+            return Ok(messages);
         }
     }
     Err(fail(io::Error::other("the rules keep changing while they are read")))
 }
 
-fn request(table: &str, sequence: u32) -> Vec<u8> {
-    let mut attribute = table.as_bytes().to_vec();
-    attribute.push(0);
-    let attribute_length = 4 + attribute.len();
-    let length = HEADER + FAMILY_HEADER + attribute_length.next_multiple_of(4);
+fn request(kind: u16, family: u8, table: Option<&str>, sequence: u32) -> Vec<u8> {
+    let mut attributes = Vec::new();
+    if let Some(table) = table {
+        // With the zero at its end.
+        attributes.extend(((4 + table.len() + 1) as u16).to_ne_bytes());
+        attributes.extend(NFTA_RULE_TABLE.to_ne_bytes());
+        attributes.extend(table.as_bytes());
+        attributes.resize((attributes.len() + 1).next_multiple_of(4), 0);
+    }
+    let length = HEADER + FAMILY_HEADER + attributes.len();
     let mut bytes = Vec::with_capacity(length);
     bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE).to_ne_bytes());
+    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | kind).to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
-    bytes.extend([NFPROTO_INET, 0, 0, 0]);
-    bytes.extend((attribute_length as u16).to_ne_bytes());
-    bytes.extend(NFTA_RULE_TABLE.to_ne_bytes());
-    bytes.extend(attribute);
-    bytes.resize(length, 0);
+    bytes.extend([family, 0, 0, 0]);
+    bytes.extend(attributes);
     bytes
 }
 
-/// All rules of one dump; none when it was interrupted by a change.
-fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Rule>>> {
-    let (mut rules, mut interrupted) = (Vec::new(), false);
+/// All objects of one dump; none when it was interrupted by a change.
+fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Message>>> {
+    let (mut messages, mut interrupted) = (Vec::new(), false);
     loop {
         let mut buffer = Vec::with_capacity(BUFFER);
         match socket.recv(&mut buffer, 0) {
@@ -101,7 +205,7 @@ fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Rule>>> {
             }
             interrupted |= flags & NLM_F_DUMP_INTR != 0;
             match kind {
-                NLMSG_DONE => return Ok((!interrupted).then_some(rules)),
+                NLMSG_DONE => return Ok((!interrupted).then_some(messages)),
                 NLMSG_ERROR => {
                     let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
                     return match code.saturating_abs() {
@@ -111,27 +215,63 @@ fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Rule>>> {
                         code => Err(io::Error::from_raw_os_error(code)),
                     };
                 }
-                _ => rules.extend(body.get(FAMILY_HEADER..).map(rule)),
+                _ => messages.extend(body.split_at_checked(FAMILY_HEADER).map(|(header, attributes)| {
+                    Message { family: header[0], attributes: attributes.to_vec() }
+                })),
             }
         }
     }
 }
 
-fn rule(attributes: &[u8]) -> Rule {
-    let mut rule = Rule { chain: String::new(), comment: None };
-    let mut rest = attributes;
-    while let Some(header) = rest.get(..4) {
+/// Attributes with their values, as far as they make sense.
+fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = rest.get(..4)?;
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
         let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let Some(value) = rest.get(4..length) else { break };
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn rule(bytes: &[u8]) -> Rule {
+    let mut rule = Rule { chain: String::new(), comment: None };
+    for (kind, value) in attributes(bytes) {
         match kind {
             NFTA_RULE_CHAIN => rule.chain = text(value),
             NFTA_RULE_USERDATA => rule.comment = comment(value),
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     rule
+}
+
+fn chain(message: &Message) -> Option<Chain> {
+    let mut chain = Chain {
+        family: Family::of(message.family)?,
+        table: String::new(),
+        name: String::new(),
+        hook: None,
+        policy: None,
+    };
+    for (kind, value) in attributes(&message.attributes) {
+        match kind {
+            NFTA_CHAIN_TABLE => chain.table = text(value),
+            NFTA_CHAIN_NAME => chain.name = text(value),
+            NFTA_CHAIN_HOOK => {
+                let number = attributes(value).find(|(kind, _)| *kind == NFTA_HOOK_HOOKNUM);
+                chain.hook = number.and_then(|(_, value)| be32(value));
+            }
+            NFTA_CHAIN_POLICY => chain.policy = be32(value),
+            _ => {}
+        }
+    }
+    Some(chain)
+}
+
+fn be32(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_be_bytes)
 }
 
 fn comment(mut data: &[u8]) -> Option<String> {

@@ -6,10 +6,12 @@
 mod agent;
 mod attachments;
 mod contract;
+mod corpus;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod install;
 mod leaks;
 mod machines;
 mod metrics;

@@ -214,18 +214,7 @@ impl Node {
     /// ADD as libcni calls it; fails where the shim fails.
     pub fn add(&self, pod: &Pod) -> Result<Attachment> {
         let reply = self.plugin("ADD", pod, None)?;
-        let took = reply.took;
-        let result =
-            reply.into_result().with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))?;
-        let addresses = result
-            .get("ips")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|ip| ip.get("address")?.as_str()?.split_once('/')?.0.parse().ok())
-            .collect::<Vec<IpAddr>>();
-        anyhow::ensure!(!addresses.is_empty(), "ADD printed a result without addresses: {result}");
-        Ok(Attachment { addresses, result, took })
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
     }
 
     /// CHECK as libcni calls it.

@@ -82,7 +82,7 @@ impl Add<'_> {
         entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
-            || picture.entries.iter().any(|entry| self.context.is_overdue(entry, now));
+            || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));
         Ok(Picked { claim: *claim, entry, behind })
     }
 }
