@@ -221,7 +221,7 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
     let when = if arguments.install { When::Asked } else { When::AsBefore };
     let upkeep = Upkeep::of(arguments.placement.installation(&arguments.settings)?, when);
     let every = Duration::from_secs(arguments.every);
-    agent::run(&network, arguments.listen, every, upkeep.map_err(|error| error.to_string())?)
+    agent::run(&network, arguments.listen, every, upkeep)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
