@@ -230,7 +230,7 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
     let AgentArguments { listen, every, leak_grace, ask_again, .. } = arguments;
     let seconds = |number: &u64| Duration::from_secs(*number);
     let pace = agent::Pace { every: seconds(every), grace: seconds(leak_grace), again: seconds(ask_again) };
-    agent::run(&network, *listen, pace, upkeep.map_err(|error| error.to_string())?)
+    agent::run(&network, *listen, pace, upkeep)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
