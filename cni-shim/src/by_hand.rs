@@ -79,9 +79,10 @@ enum Command {
     Uninstall(UninstallArguments),
     /// Stay on this node and keep what is wired as it was made; speak with the service.
     ///
-    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours, sysctls and rules that others took away, ends answers for
-    /// addresses that no pod has, and syncs what the service has not heard of. Serves /livez and
-    /// /metrics on loopback.
+    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours,
+    /// sysctls and rules that others took away, ends answers for addresses that no pod has, and syncs what the service has
+    /// not heard of. Sweeps what pods left whose end the runtime did not tell, and keeps addresses from pods that other
+    /// machines answer for. Serves /livez and /metrics on loopback.
     Agent(AgentArguments),
     /// Give a container that no runtime attaches an address and an interface, and print the result.
     ///
@@ -124,6 +125,12 @@ struct AgentArguments {
     /// Longest pause between two rounds; what the kernel tells of is seen to at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
     every: u64,
+    /// How long something must look like the rest of a pod, with nobody to end it, before it is swept
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    leak_grace: u64,
+    /// How often machines that answer for addresses of the block are asked again; silent twice, they are gone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    ask_again: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -230,8 +237,10 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
     (network.node, network.uplink) = (conf.node, conf.uplink);
     let when = if arguments.install { When::Asked } else { When::AsBefore };
     let upkeep = Upkeep::of(arguments.placement.installation(&arguments.settings)?, when);
-    let every = Duration::from_secs(arguments.every);
-    agent::run(&network, arguments.listen, every, upkeep)
+    let AgentArguments { listen, every, leak_grace, ask_again, .. } = arguments;
+    let seconds = |number: &u64| Duration::from_secs(*number);
+    let pace = agent::Pace { every: seconds(every), grace: seconds(leak_grace), again: seconds(ask_again) };
+    agent::run(&network, *listen, pace, upkeep)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {
