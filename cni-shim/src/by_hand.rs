@@ -1,5 +1,6 @@
 //! `cni-shim` by hand: what a person or a unit file runs on a node.
 
+mod attachment;
 mod credential;
 mod install;
 mod settings;
@@ -15,6 +16,7 @@ use crate::{
     tally,
     wiring::{Host, announce, uplink},
 };
+use attachment::{AttachArguments, DetachArguments};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use install::{InstallArguments, Placement, UninstallArguments};
 use serde::Serialize;
@@ -82,6 +84,12 @@ enum Command {
     /// not heard of. Sweeps what pods left whose end the runtime did not tell, and keeps addresses from pods that other
     /// machines answer for. Serves /livez and /metrics on loopback.
     Agent(AgentArguments),
+    /// Give a container that no runtime attaches an address and an interface, and print the result.
+    ///
+    /// The same as a runtime's ADD: a second one for the same interface fails and harms nothing.
+    Attach(AttachArguments),
+    /// Take them away again; success where there is nothing.
+    Detach(DetachArguments),
     /// Show this node's claim and its attachments, from its own files, and what of its kernel is in their way.
     Status(Settings),
     /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
@@ -165,6 +173,8 @@ pub fn run() -> ExitCode {
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&arguments),
         Command::Agent(arguments) => stay(&arguments),
+        Command::Attach(arguments) => attachment::attach(&arguments),
+        Command::Detach(arguments) => attachment::detach(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
