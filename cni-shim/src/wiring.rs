@@ -12,6 +12,8 @@
 //!    [`survey::survey`];
 //! 4. [`announce::announce`] after the answer is on its way.
 //!
+//! [`probe::probe`] asks the segment who else has an address.
+//!
 //! Everything is synchronous and belongs to the calling thread: one netlink
 //! socket a namespace, opened once, requests batched.
 
@@ -20,6 +22,7 @@ pub mod check;
 mod error;
 pub mod firewall;
 pub mod forward_drop;
+mod frame;
 pub mod host;
 pub mod identity;
 mod link;
@@ -28,6 +31,7 @@ pub mod neighbour_table;
 mod netlink;
 mod netns;
 mod nfnetlink;
+pub mod probe;
 mod route;
 mod rule;
 pub mod survey;

@@ -20,4 +20,5 @@ mod refusals;
 mod resize;
 mod spoofing;
 mod storage;
+mod strangers;
 mod unreachable;

@@ -343,7 +343,7 @@ pub(super) fn is_own(address: IpAddr) -> bool {
 }
 
 /// Whether the host has none of the node's own addresses; asked of a survey of these.
-fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
+pub(super) fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
     !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own))
 }
 
@@ -352,7 +352,7 @@ fn own(node: &Node) -> String {
 }
 
 /// Addresses as prefixes of one.
-fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
+pub(super) fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
     addresses.iter().copied().map(IpNet::from).collect()
 }
 
