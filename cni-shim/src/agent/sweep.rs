@@ -36,7 +36,7 @@ impl Sweeper {
                     log::warn(format_args!("{attachment} is swept, which nobody ended: {leak}"));
                 }
                 Ok(Swept::Spared) => {
-                    log::info(format_args!("{attachment} is left alone: somebody is or was at it"))
+                    log::info(format_args!("{attachment} is left alone: somebody is or was at it"));
                 }
                 Err(error) => log::error(format_args!("{attachment} cannot be swept: {error}")),
             }

@@ -119,7 +119,8 @@ fn listen(
     asked: &BTreeSet<IpAddr>,
 ) -> Result<(BTreeMap<IpAddr, Mac>, BTreeSet<Mac>), CniError> {
     let nobodys: BTreeSet<IpAddr> = nobodys(line)?.into_iter().filter(|one| !asked.contains(one)).collect();
-    let mut found = probe::probe(host, uplink, &asked.union(&nobodys).copied().collect()).map_err(unheard)?;
+    let mut found = probe::probe(host, uplink, &asked.union(&nobodys).copied().collect())
+        .map_err(|error| unheard(&error))?;
     let indiscriminate: BTreeSet<Mac> = nobodys.iter().filter_map(|one| found.remove(one)).collect();
     found.retain(|_, mac| !indiscriminate.contains(mac));
     Ok((found, indiscriminate))
@@ -142,6 +143,6 @@ fn nobodys(line: Line) -> Result<Vec<IpAddr>, CniError> {
     Ok(network.into_iter().chain(far).collect())
 }
 
-fn unheard(error: WiringError) -> CniError {
+fn unheard(error: &WiringError) -> CniError {
     CniError::new(Code::TryAgain, "strangers on the segment were not looked for").details(error.to_string())
 }

@@ -70,7 +70,7 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
 
-/// An ICMPv6 message to a group, with its checksum set.
+/// A message of `ICMPv6` to a group, with its checksum set.
 fn icmpv6(mac: Mac, source: Ipv6Addr, group: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
     let checksum = icmpv6_checksum(source, group, &message);
     message[2..4].copy_from_slice(&checksum.to_be_bytes());

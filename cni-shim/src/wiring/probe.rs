@@ -63,7 +63,7 @@ pub fn probe(
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<BTreeMap<IpAddr, Mac>, WiringError> {
     let Some(mac) = uplink.mac else {
-        return Err(unsupported(format!("{} has no Ethernet address", uplink.name)));
+        return Err(unsupported(&format!("{} has no Ethernet address", uplink.name)));
     };
     let own = own_macs(host)?;
     let from = uplink.addresses.iter().find_map(|address| match address {
@@ -114,7 +114,7 @@ fn is_up(host: &mut Host, uplink: &Uplink) -> Result<bool, WiringError> {
     Ok(link::by_index(&mut host.netlink, uplink.index)?.is_some_and(|link| link.up && link.carrier))
 }
 
-fn unsupported(why: String) -> WiringError {
+fn unsupported(why: &str) -> WiringError {
     WiringError::Unsupported {
         what: "asking the segment for strangers".to_owned(),
         cure: format!("{why}; an address that somebody else has is found only when a pod gets it"),
@@ -125,7 +125,7 @@ fn unsupported(why: String) -> WiringError {
 fn open(uplink: &Uplink) -> Result<OwnedFd, WiringError> {
     let refused = |errno: Errno| match errno {
         Errno::EPERM | Errno::EACCES | Errno::EAFNOSUPPORT => {
-            unsupported(format!("a packet socket is refused: {}", errno.desc()))
+            unsupported(&format!("a packet socket is refused: {}", errno.desc()))
         }
         errno => WiringError::Probe { uplink: uplink.name.clone(), reason: errno.desc().to_owned() },
     };

@@ -2,7 +2,7 @@
 
 use crate::{
     agent::Agent,
-    node::{Namespace, Node, until},
+    node::{Node, until},
 };
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ mod at_fault_points {
         until_reached(&hold);
         // It was seen twice; now its runtime ends it after all, and makes another by the same name.
         node.del("c", "").done();
-        let anew: Namespace = node.pod();
+        let anew = node.pod();
         let result = node.add("c", &anew).done();
         std::fs::remove_file(&hold).unwrap();
         until_all_were_seen(&node, "10.240.1.2");

@@ -26,8 +26,8 @@ fn stranger(node: &Node, addresses: &[&str]) -> Namespace {
 /// The conflicts in the last sync.
 fn told(node: &Node) -> Vec<(String, String)> {
     let state = node.service.state();
-    let syncs = state.requests.iter().filter(|request| request.target.ends_with("/allocations"));
-    let conflicts = syncs.last().map(|sync| sync.body["conflicts"].as_array().unwrap().clone());
+    let mut syncs = state.requests.iter().filter(|request| request.target.ends_with("/allocations"));
+    let conflicts = syncs.next_back().map(|sync| sync.body["conflicts"].as_array().unwrap().clone());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     conflicts.unwrap_or_default().iter().map(|one| (text(&one["address"]), text(&one["mac"]))).collect()
 }
