@@ -6,6 +6,7 @@
 //! * [`cni`]: the specification's words, pure.
 //! * [`journal`]: the node's own record of its attachments.
 //! * [`mac`]: what interfaces are told by.
+//! * [`ports`]: what a node's ports lead to.
 //! * [`service`]: calls to the service, and what counts as an answer.
 //! * [`wiring`]: netlink, one file a mode.
 
@@ -18,5 +19,6 @@ pub mod journal;
 pub mod log;
 pub mod mac;
 pub mod plugin;
+pub mod ports;
 pub mod service;
 pub mod wiring;

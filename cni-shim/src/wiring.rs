@@ -17,15 +17,19 @@
 
 pub mod announce;
 pub mod check;
+mod conntrack;
 mod error;
 pub mod firewall;
 pub mod host;
+pub mod host_ports;
 pub mod identity;
 mod link;
+pub mod listeners;
 mod neighbour;
 mod netlink;
 mod netns;
 mod nfnetlink;
+mod nftables;
 mod route;
 mod rule;
 pub mod survey;

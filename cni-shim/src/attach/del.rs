@@ -6,6 +6,7 @@ use crate::{
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
+    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
@@ -90,7 +91,8 @@ pub(super) fn take_away(
     // Where it was wired, not where the configuration would wire it now.
     let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
     let mac = entries.iter().find_map(|entry| entry.mac);
-    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
+    let ports: Vec<PortMapping> = entries.iter().flat_map(|entry| entry.ports.clone()).collect();
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac, ports: &ports };
     let removed = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));

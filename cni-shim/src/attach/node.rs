@@ -7,10 +7,12 @@ use crate::{
         self, Card, ClaimFile, Entry, Firmware, Found, Journal, Machine, Readiness, Standing, Uptime, boot,
     },
     log,
+    ports::PortMapping,
     service::{Heard, Service},
     wiring::{
         Host, Uplink, WiringError,
-        host::{Masquerade, Preparation},
+        host::{HostPorts, Masquerade, Metadata, Preparation},
+        host_ports::{self, Published},
         survey::{Survey, survey},
         uplink,
     },
@@ -259,12 +261,14 @@ impl<'a> NodeContext<'a> {
                 own(&claim.node)
             )));
         }
+        let published = host_ports::published().map_err(|error| unread(&error))?;
         let found: Vec<Found> = seen
             .ends
             .into_iter()
             .map(|end| Found {
                 attachment: end.attachment,
                 host_end: end.name,
+                ports: leading_to(&published, &end.addresses),
                 addresses: end.addresses,
                 mac: end.mac,
             })
@@ -293,6 +297,11 @@ impl<'a> NodeContext<'a> {
     pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
         entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
     }
+}
+
+fn leading_to(published: &[Published], addresses: &[IpAddr]) -> Vec<PortMapping> {
+    let theirs = published.iter().filter(|one| addresses.contains(&one.pod));
+    theirs.map(|one| one.mapping).collect()
 }
 
 fn firmware() -> Firmware {
@@ -362,22 +371,31 @@ pub(super) struct Ground {
     pub(super) uplink: Uplink,
     ranges: Vec<(IpAddr, IpAddr)>,
     except: Vec<IpNet>,
+    node_addresses: Vec<IpAddr>,
 }
 
 impl Ground {
     pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
         let mut except = claim.node.network.address_space.clone();
         except.extend(&conf.non_masquerade);
-        Self { uplink, ranges: ranges(claim), except }
+        let node_addresses = claim.node.addresses.clone();
+        Self { uplink, ranges: ranges(claim), except, node_addresses }
     }
 
-    pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {
-        let masquerade = conf.ip_masq.then_some(Masquerade {
+    /// What the node needs for pods in these families, and for their ports where one has some.
+    pub(super) fn preparation<'b>(
+        &'b self,
+        conf: &'b NetConf,
+        addresses: &'b [IpAddr],
+        ports: &[PortMapping],
+    ) -> Preparation<'b> {
+        Preparation {
+            addresses,
             network: conf.network.as_str(),
-            block: &self.ranges,
-            except: &self.except,
-        });
-        Preparation { addresses, masquerade }
+            masquerade: conf.ip_masq.then_some(Masquerade { block: &self.ranges, except: &self.except }),
+            metadata: if conf.block_metadata { Metadata::Blocked } else { Metadata::Open },
+            host_ports: (!ports.is_empty()).then_some(HostPorts { node_addresses: &self.node_addresses }),
+        }
     }
 }
 

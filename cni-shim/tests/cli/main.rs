@@ -11,6 +11,7 @@ mod faults;
 mod gc;
 mod machines;
 mod node;
+mod ports;
 mod rest;
 mod service;
 mod status;
