@@ -8,6 +8,8 @@ mod deletion;
 mod demo;
 mod fabric;
 mod figures;
+mod host_ports;
+mod leaving;
 mod readme;
 mod reboot;
 mod refusals;

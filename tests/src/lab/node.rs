@@ -197,7 +197,10 @@ impl Node {
 
     /// ADD as libcni calls it; fails where the shim fails.
     pub fn add(&self, pod: &Pod) -> Result<Attachment> {
-        let reply = self.plugin("ADD", pod, None)?;
+        self.attached(pod, self.plugin("ADD", pod, None)?)
+    }
+
+    fn attached(&self, pod: &Pod, reply: Reply) -> Result<Attachment> {
         let took = reply.took;
         let result =
             reply.into_result().with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))?;
@@ -227,8 +230,23 @@ impl Node {
         Ok(took)
     }
 
+    /// ADD of a pod that asks for ports of the node, as a runtime passes them on.
+    pub fn add_with_ports(&self, pod: &Pod, mappings: &Value) -> Result<Attachment> {
+        self.attached(pod, self.plugin_with_ports("ADD", pod, mappings)?)
+    }
+
+    /// Runs the plugin for such a pod.
+    pub fn plugin_with_ports(&self, verb: &str, pod: &Pod, mappings: &Value) -> Result<Reply> {
+        let asked = serde_json::json!({"portMappings": mappings});
+        self.run_plugin(verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
+    }
+
     /// Runs the plugin with environment and input as libcni gives them.
     pub fn plugin(&self, verb: &str, pod: &Pod, previous: Option<&Value>) -> Result<Reply> {
+        self.run_plugin(verb, pod, &self.netconf.json(previous))
+    }
+
+    fn run_plugin(&self, verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
         let mut command = self.machine.enter("cni-shim");
         command
             .env("CNI_COMMAND", verb)
@@ -244,7 +262,7 @@ impl Node {
         let mut child = command.spawn().context("starting nsenter")?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends before it has read all has its reasons, which its output tells.
-            drop(stdin.write_all(self.netconf.json(previous).to_string().as_bytes()));
+            drop(stdin.write_all(input.to_string().as_bytes()));
         }
         let output = child.wait_with_output()?;
         Ok(Reply {
