@@ -10,6 +10,7 @@ use crate::{
     cni::netconf::{LogLevel, NetConf, NodeConf},
     log,
     service::{Patience, Service},
+    tally,
     wiring::{Host, announce, uplink},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -79,6 +80,9 @@ struct AgentArguments {
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// Longest pause between two rounds; what the kernel tells of is seen to at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -139,7 +143,9 @@ fn sync(settings: &Settings) -> Result<(), String> {
     // Nobody's pod waits for this one.
     let patient = conf.node.timeout.max(Duration::from_secs(10));
     let service = Service::of(&conf.node, Patience::Insist).within(patient);
-    let summary = attach::sync(&context, &service).map_err(|error| error.to_string())?;
+    let summary = attach::sync(&context, &service);
+    tally::count(&conf.node.state_dir, None);
+    let summary = summary.map_err(|error| error.to_string())?;
     let refused = summary.refused.len();
     show(settings.output, &summary, || {
         let mut text = match summary.outcome {
@@ -177,7 +183,7 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
         return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
     };
     (network.node, network.uplink) = (conf.node, conf.uplink);
-    agent::run(&network, arguments.listen)
+    agent::run(&network, arguments.listen, Duration::from_secs(arguments.every))
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

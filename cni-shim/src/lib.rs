@@ -8,6 +8,7 @@
 //! * [`mac`]: what interfaces are told by.
 //! * [`ports`]: what a node's ports lead to.
 //! * [`service`]: calls to the service, and what counts as an answer.
+//! * [`tally`]: what the node's verbs have done, for metrics.
 //! * [`wiring`]: netlink, one file a mode.
 
 pub mod agent;
@@ -21,4 +22,5 @@ pub mod mac;
 pub mod plugin;
 pub mod ports;
 pub mod service;
+pub mod tally;
 pub mod wiring;

@@ -4,19 +4,31 @@ use crate::{
     attach,
     cni::{CniError, Code, Invocation, NetConf, SpecVersion, Verb},
     log,
+    tally::{self, Ended},
 };
 use serde_json::Value;
 use std::{
     io::{Read, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 /// The version of the configuration, for error objects, once it is known.
 static VERSION: OnceLock<SpecVersion> = OnceLock::new();
+
+/// What is counted when this process ends, once it is known which node's counts these are.
+static COUNTED: OnceLock<Counted> = OnceLock::new();
+
+struct Counted {
+    state_dir: PathBuf,
+    verb: Verb,
+    began: Instant,
+}
 
 /// Whether the one object that a runtime reads is out.
 static PRINTED: AtomicBool = AtomicBool::new(false);
@@ -24,9 +36,13 @@ static PRINTED: AtomicBool = AtomicBool::new(false);
 /// Runs the verb of `CNI_COMMAND`.
 #[must_use]
 pub fn run(command: &str) -> ExitCode {
+    let began = Instant::now();
     panic_as_error_object(command);
-    match verb(command) {
-        Ok(()) => ExitCode::SUCCESS,
+    match verb(command, began) {
+        Ok(()) => {
+            count(None);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             fail(command, error);
             ExitCode::FAILURE
@@ -42,9 +58,16 @@ fn fail(command: &str, error: CniError) {
     if !PRINTED.load(Ordering::SeqCst) {
         print(&error.to_json(VERSION.get().copied()));
     }
+    count(Some(error.code));
 }
 
-fn verb(command: &str) -> Result<(), CniError> {
+fn count(failure: Option<Code>) {
+    if let Some(Counted { state_dir, verb, began }) = COUNTED.get() {
+        tally::count(state_dir, Some(Ended { verb: *verb, took: began.elapsed(), failure }));
+    }
+}
+
+fn verb(command: &str, began: Instant) -> Result<(), CniError> {
     let verb = Verb::of(command)?;
     if verb == Verb::Version {
         print(&SpecVersion::report());
@@ -57,6 +80,7 @@ fn verb(command: &str) -> Result<(), CniError> {
     };
     let conf = NetConf::parse(&standard_input()?)?;
     let _ = VERSION.set(conf.version);
+    let _ = COUNTED.set(Counted { state_dir: conf.node.state_dir.clone(), verb, began });
     conf.version.check_speaks(verb)?;
     let about = match &invocation {
         Some(invocation) => format!("{command} {}", invocation.attachment(&conf.network)),

@@ -223,22 +223,6 @@ fn a_udp_flow_follows_to_the_next_pod() -> Result<()> {
     heard_from("new")
 }
 
-/// The agent of a node, until it is dropped.
-struct Agent(std::process::Child);
-
-impl Agent {
-    fn start(node: &Node) -> Result<Self> {
-        Ok(Self(node.shim_command(&["agent", "--listen", "127.0.0.1:0"]).spawn()?))
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn what_others_flush_comes_back() -> Result<()> {
     let lab = Lab::with_ledger(Families::Dual, 1, PoolShape::default())?;
@@ -253,7 +237,7 @@ fn what_others_flush_comes_back() -> Result<()> {
     let words = ["rules of table inet vnet_ipam", "tcp 0.0.0.0:8080", "tcp [::]:8080", "route_localnet"];
     ensure!(error.code == 104 && words.iter().all(|word| error.text.contains(word)), "{error:?}");
 
-    let _agent = Agent::start(node)?;
+    let _agent = node.agent(&["--every", "1"])?;
     let all = |word: &str| {
         until(word, SOON, || {
             let mut reached = Vec::new();
@@ -271,11 +255,9 @@ fn what_others_flush_comes_back() -> Result<()> {
     ensure!(elements(node)? == before, "{}", elements(node)?);
     node.check(&web, &attachment)?;
 
-    // What leads to nobody goes, once a round sees it; what leads to the pod stays. A link that comes begins one.
-    node.machine().script(
-        "nft add element inet vnet_ipam host-ports-4 '{ tcp . 9999 : 10.240.1.29 . 80 }'
-         ip link add other0 type veth peer name other1",
-    )?;
+    // What leads to nobody goes, once a round sees it; what leads to the pod stays.
+    node.machine()
+        .script("nft add element inet vnet_ipam host-ports-4 '{ tcp . 9999 : 10.240.1.29 . 80 }'")?;
     until("the stale port is gone", SOON, || Ok((elements(node)? == before).then_some(())))?;
     all("the port still leads to the pod")
 }

@@ -1,12 +1,14 @@
 //! The whole system in namespaces: the real service, the real shim, real packets; the README and the demo.
 //! Needs root.
 
+mod agent;
 mod churn;
 mod connectivity;
 mod credentials;
 mod deletion;
 mod demo;
 mod fabric;
+mod faults;
 mod figures;
 mod host_ports;
 mod leaving;

@@ -7,11 +7,14 @@
 //! that runs inside: nothing remains, however this process ends.
 
 mod addressing;
+mod agent;
 mod authority;
 mod binaries;
+mod daemon;
 mod fabric;
 mod journal;
 mod machine;
+mod meddler;
 mod netconf;
 mod node;
 mod ping;
@@ -22,11 +25,13 @@ mod talk;
 mod wait;
 
 pub use addressing::{Addressing, Families};
+pub use agent::Agent;
 pub use authority::{Authority, Identity};
 pub use binaries::Binaries;
 pub use fabric::Fabric;
 pub use journal::JournalEntry;
 pub use machine::Machine;
+pub use meddler::{Fault, Meddler};
 pub use netconf::Netconf;
 pub use node::{CniError, Node, Reply};
 pub use ping::{Echo, ping};

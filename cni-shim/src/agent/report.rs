@@ -1,12 +1,8 @@
 //! What the agent tells of itself: `/livez` and `/metrics` (`OpenMetrics`).
 
-use crate::{
-    attach::Kept,
-    cni::NetConf,
-    journal::{Journal, Uptime},
-};
+use super::node_metrics::NodeMetrics;
+use crate::{attach::Kept, cni::netconf::NodeConf, journal::Uptime};
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use ipam_api::wire::EntryState;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, gauge::Gauge},
@@ -36,14 +32,12 @@ pub(super) struct Report {
     removed: Counter,
     broken: Gauge,
     last_sync: Gauge,
-    used: Gauge,
-    left: Gauge,
-    unsynced: Gauge,
 }
 
 impl Report {
-    pub(super) fn new() -> Self {
+    pub(super) fn of(conf: &NodeConf) -> Self {
         let mut registry = Registry::with_prefix("cni_shim");
+        registry.register_collector(Box::new(NodeMetrics::of(conf)));
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -52,10 +46,6 @@ impl Report {
         let broken =
             gauge("datapath_broken", "What is not as it was made and cannot be put right by the agent");
         let last_sync = gauge("last_sync_timestamp_seconds", "When journal and ledger last agreed");
-        let used = gauge("addresses_used", "Addresses of the block that pods hold");
-        let left = gauge("addresses_left", "Addresses of the block that no pod holds");
-        let unsynced =
-            gauge("entries_unsynced", "Entries of the journal that the service has not acknowledged");
         let mut counter = |name: &str, help: &str| {
             let counter: Counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -73,9 +63,6 @@ impl Report {
             removed,
             broken,
             last_sync,
-            used,
-            left,
-            unsynced,
         }
     }
 
@@ -94,25 +81,13 @@ impl Report {
         self.last_sync.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// Counts what the journal says; the end of a round.
-    pub(super) fn count(&self, conf: &NetConf) {
-        let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
-        if let (Ok(Some(claim)), Ok(picture)) = (journal.claim(), journal.picture()) {
-            let (entries, _) = picture.as_far_as_known();
-            let used = entries.iter().filter(|entry| entry.state != EntryState::Released).count();
-            let size = claim
-                .line()
-                .and_then(|line| claim.block(line))
-                .map_or(0, |block| block.iter().map(|extent| extent.size()).sum::<u64>());
-            self.used.set(count(used));
-            self.left.set(i64::try_from(size).unwrap_or(i64::MAX).saturating_sub(count(used)).max(0));
-            self.unsynced.set(count(entries.iter().filter(|entry| entry.is_due()).count()));
-        }
+    /// A round has ended.
+    pub(super) fn ended(&self) {
         self.round.store(Uptime::now().0, Ordering::Relaxed);
     }
 
-    fn is_alive(&self) -> bool {
-        Uptime(self.round.load(Ordering::Relaxed)).age_at(Uptime::now()) < ALIVE
+    fn is_alive(&self, now: Uptime) -> bool {
+        Uptime(self.round.load(Ordering::Relaxed)).age_at(now) < ALIVE
     }
 }
 
@@ -145,7 +120,7 @@ pub(super) fn serve(report: Arc<Report>, listen: SocketAddr) -> io::Result<Socke
 }
 
 async fn livez(State(report): State<Arc<Report>>) -> impl IntoResponse {
-    if report.is_alive() {
+    if report.is_alive(Uptime::now()) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no round has ended for two minutes\n")
@@ -161,5 +136,41 @@ async fn metrics(State(report): State<Arc<Report>>) -> impl IntoResponse {
             text,
         ),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [("content-type", "text/plain")], String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn report() -> Report {
+        let conf =
+            serde_json::json!({"cniVersion": "1.0.0", "name": "pods", "server": "unix:///s", "node": "n1"});
+        let mut conf = crate::cni::NetConf::parse(conf.to_string().as_bytes()).unwrap();
+        conf.node.state_dir = Path::new("/nonexistent").to_owned();
+        Report::of(&conf.node)
+    }
+
+    #[test]
+    fn an_agent_hangs_when_no_round_has_ended_for_two_minutes() {
+        let report = report();
+        report.round.store(7_000_000, Ordering::Relaxed);
+        let ended = Uptime(7_000_000);
+        assert!(report.is_alive(ended.plus(ALIVE - Duration::from_micros(1))));
+        assert!(!report.is_alive(ended.plus(ALIVE)));
+        report.ended();
+        assert!(report.is_alive(Uptime::now()), "the next one ended after all");
+    }
+
+    #[tokio::test]
+    async fn livez_is_503_while_it_hangs() {
+        let report = Arc::new(report());
+        assert_eq!(livez(State(Arc::clone(&report))).await.into_response().status(), StatusCode::OK);
+        // So long ago that the machine may not have been up yet: the clock counts from the boot.
+        let Some(long_ago) = Uptime::now().0.checked_sub(ALIVE.as_micros() as u64) else { return };
+        report.round.store(long_ago, Ordering::Relaxed);
+        let status = livez(State(report)).await.into_response().status();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -1,9 +1,11 @@
 use super::{CniArgs, CniError, Code, SpecVersion};
 use ipam_api::names::{Attachment, ContainerId, IfName, NetworkName};
+use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 
 /// What the runtime asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Verb {
     /// Attach a container to the network.
     Add,

@@ -2,7 +2,7 @@ use super::{Marker, Patience, access::Shown};
 use crate::{
     cni::netconf::{AccessFiles, NodeConf},
     journal::Uptime,
-    log,
+    log, tally,
 };
 use ipam_api::{
     client::{Answer, Client, ClientError, Server},
@@ -106,6 +106,7 @@ impl Service {
         let heard = self.call(&async |client| client.node(&self.node).await);
         if heard.is_not_found() {
             // A plain answer to a plain question: no outage.
+            tally::reached();
             self.marker.clear();
         }
         heard
@@ -150,17 +151,20 @@ impl Service {
         if self.patience == Patience::Heed
             && let Some(reason) = self.marker.holds(Uptime::now(), self.budget)
         {
+            tally::unreached();
             return Heard::Unreachable { reason, problem: None };
         }
         let left = self.end.map_or(self.budget, |end| end.saturating_duration_since(Instant::now()));
         let heard = self.ask(request, left.min(self.budget));
         match &heard {
             Heard::Done(_) | Heard::Refused(_) => {
+                tally::reached();
                 if self.marker.clear() {
                     log::info("the service answers again");
                 }
             }
             Heard::Unreachable { reason, problem } => {
+                tally::unreached();
                 match problem {
                     Some(problem) => log::warn(format_args!(
                         "the service answered {}{}: {reason}",

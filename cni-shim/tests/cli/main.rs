@@ -10,6 +10,7 @@ mod credentials;
 mod faults;
 mod gc;
 mod machines;
+mod metrics;
 mod node;
 mod ports;
 mod rest;

@@ -169,6 +169,22 @@ impl Node {
         Ok(())
     }
 
+    /// Takes the uplink down and up, and does what its network manager does then.
+    pub fn flap(&self, fabric: &Fabric) -> Result<()> {
+        self.machine.script("ip link set eth0 down")?;
+        fabric.bring_up(&self.machine, self.offset)
+    }
+
+    /// Takes its cable out, and the uplink with it.
+    pub fn unplug(&self, fabric: &Fabric) -> Result<()> {
+        fabric.unplug(self.offset)
+    }
+
+    /// Puts the cable in again: the uplink is another interface of the same name.
+    pub fn plug(&self, fabric: &Fabric) -> Result<()> {
+        fabric.plug(&self.machine, self.offset)
+    }
+
     fn come_up(&self, fabric: &Fabric) -> Result<()> {
         fabric.plug(&self.machine, self.offset)?;
         let id = format!("00000000-0000-4000-8000-{:04}{:08}\n", self.offset, self.boots);
@@ -238,16 +254,29 @@ impl Node {
     /// Runs the plugin for such a pod.
     pub fn plugin_with_ports(&self, verb: &str, pod: &Pod, mappings: &Value) -> Result<Reply> {
         let asked = serde_json::json!({"portMappings": mappings});
-        self.run_plugin(verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
+        self.run_plugin(&[], verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
     }
 
     /// Runs the plugin with environment and input as libcni gives them.
     pub fn plugin(&self, verb: &str, pod: &Pod, previous: Option<&Value>) -> Result<Reply> {
-        self.run_plugin(verb, pod, &self.netconf.json(previous))
+        self.plugin_under(&[], verb, pod, previous)
     }
 
-    fn run_plugin(&self, verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
-        let mut command = self.machine.enter("cni-shim");
+    /// The same, started by another program: its name and words, which the plugin's name follows.
+    pub fn plugin_under(
+        &self,
+        wrapper: &[&str],
+        verb: &str,
+        pod: &Pod,
+        previous: Option<&Value>,
+    ) -> Result<Reply> {
+        self.run_plugin(wrapper, verb, pod, &self.netconf.json(previous))
+    }
+
+    fn run_plugin(&self, wrapper: &[&str], verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
+        let words = [wrapper, &["cni-shim"]].concat();
+        let mut command = self.machine.enter(words[0]);
+        command.args(&words[1..]);
         command
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", pod.container_id())

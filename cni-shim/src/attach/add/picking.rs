@@ -5,7 +5,7 @@ use crate::{
     attach::node::ranges,
     cni::{CniError, Code, WishedIps},
     journal::{ClaimFile, Entry, Past, Pick, Picture, Readiness, Standing, Uptime, pick},
-    log,
+    log, tally,
     wiring::HostEnd,
 };
 use ipam_api::line::{Extent, Line, Offset};
@@ -59,6 +59,7 @@ impl Add<'_> {
             }
             None => pick::pick(&block, &past, now).ok_or_else(|| exhausted(&block, &picture))?,
         };
+        tally::rested(picked.rested);
         let wished = Duration::from_secs(claim.node.rest_seconds.get());
         if let Some(rested) = picked.rested.filter(|rested| *rested < wished) {
             log::info(format_args!(

@@ -192,6 +192,13 @@ fn what_the_host_forgets_is_put_back() {
     lab.node.sh(&format!("ip link set {name} down"));
     assert!(again().iter().any(|words| words.contains("was down")));
     assert!(again().is_empty());
+    // As a network manager that begins anew. IPv4 drops the route with its source address, IPv6 the source alone.
+    lab.node.sh("ip addr del 10.240.0.10/16 dev eth0; ip addr add 10.240.0.10/16 dev eth0
+         ip addr del fd00:10::10/64 dev eth0; ip addr add fd00:10::10/64 dev eth0 nodad");
+    let words = again();
+    assert!(words.iter().any(|words| words.contains("10.240.1.1 was missing")), "{words:?}");
+    assert!(words.iter().any(|words| words.contains("fd00:10::101 had lost its source")), "{words:?}");
+    assert!(again().is_empty());
     lab.wait_for_bridge();
     assert!(lab.vm.ping("10.240.1.1", "").is_some() && lab.vm.ping("fd00:10::101", "").is_some());
 }

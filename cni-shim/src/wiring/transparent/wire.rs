@@ -472,8 +472,15 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
     for address in wiring.addresses {
         let found = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
         let found = route::Route::of(found).filter(|route| route.to.prefix_len() == host_length(*address));
+        let source = wiring.source_for(*address);
         match found {
-            Some(route) if route.dev == Some(link.index) => {}
+            Some(route) if route.dev == Some(link.index) => {
+                // IPv6 keeps a route whose source address was taken from the node, and forgets the address.
+                if source.is_some() && route.source != source {
+                    missing.push(format!("the route to {address} had lost its source address"));
+                    repairs.push(route::add(&wiring.host_route(link.index, *address), Existing::Replace));
+                }
+            }
             Some(_) => return Err(WiringError::AddressInUse { address: *address }),
             None => {
                 missing.push(format!("the route to {address} was missing"));
