@@ -11,7 +11,7 @@ use crate::{
     log,
     service::{Patience, Service},
     tally,
-    wiring::{Host, announce, uplink},
+    wiring::{Host, announce, conntrack::Forgetting, uplink},
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -63,6 +63,16 @@ enum Command {
         uplink: String,
         /// The addresses
         addresses: Vec<IpAddr>,
+    },
+    /// Have the kernel forget connections: what ADD and DEL leave to a process of its own.
+    #[command(hide = true)]
+    Forget {
+        /// A pod that is gone
+        #[arg(long = "pod", value_name = "ADDRESS")]
+        pods: Vec<IpAddr>,
+        /// A UDP port that leads to a pod from now on
+        #[arg(long, value_name = "PORT=ADDRESS", value_parser = port_of_pod)]
+        udp: Vec<(u16, IpAddr)>,
     },
 }
 
@@ -124,6 +134,10 @@ pub fn run() -> ExitCode {
         Command::Rotate(settings) => credential::rotate(&settings),
         Command::Agent(arguments) => stay(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
+        Command::Forget { pods, udp } => {
+            Forgetting { pods, udp }.forget();
+            Ok(())
+        }
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
     match done {
@@ -133,6 +147,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn port_of_pod(text: &str) -> Result<(u16, IpAddr), String> {
+    let parts = text.split_once('=').and_then(|(port, pod)| Some((port.parse().ok()?, pod.parse().ok()?)));
+    parts.ok_or_else(|| "give PORT=ADDRESS".to_owned())
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {

@@ -17,7 +17,8 @@
 
 pub mod announce;
 pub mod check;
-mod conntrack;
+pub mod conntrack;
+mod detached;
 mod error;
 pub mod firewall;
 pub mod host;

@@ -17,7 +17,9 @@ use crate::{
     ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
-        self, Host, HostEnd, Pod, WiringError, gateway_for,
+        self, Host, HostEnd, Pod, WiringError,
+        conntrack::Forgetting,
+        gateway_for,
         transparent::{self, Unwiring, Wired, Wiring},
     },
 };
@@ -38,14 +40,18 @@ pub struct Added {
     pub result: PluginResult,
     uplink: wiring::Uplink,
     addresses: Vec<IpAddr>,
+    ports: Vec<PortMapping>,
 }
 
 impl Added {
-    /// Has another process tell the segment where the addresses are now. The pod works
-    /// without; do it once the result is printed.
+    /// Has other processes tell the segment where the addresses are now, and the kernel that flows to UDP ports
+    /// have another end. The pod works without; do it once the result is printed.
     pub fn announce(&self) {
         if let Err(error) = wiring::announce::detached(&self.uplink, &self.addresses) {
             log::warn(format_args!("nobody announces {:?}: {error}", self.addresses));
+        }
+        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached() {
+            log::warn(format_args!("flows to its UDP ports are not forgotten: {error}"));
         }
     }
 }
@@ -313,6 +319,7 @@ impl Add<'_> {
             result: self.result(entry, wired),
             uplink: self.ground.uplink.clone(),
             addresses: entry.addresses.clone(),
+            ports: entry.ports.clone(),
         })))
     }
 

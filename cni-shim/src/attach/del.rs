@@ -10,6 +10,7 @@ use crate::{
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
+        conntrack::Forgetting,
         transparent::{self, Unwiring},
     },
 };
@@ -96,6 +97,10 @@ pub(super) fn take_away(
     let removed = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));
+    }
+    // Not before: until then packets would bring them back.
+    if let Err(error) = Forgetting::pod(&addresses).detached() {
+        log::warn(format_args!("connections of {addresses:?} are not forgotten: {error}"));
     }
     fault::at(Point::DelAfterUnwire);
 

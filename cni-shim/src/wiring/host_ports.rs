@@ -5,7 +5,7 @@
 //! is told by the address, with no record at all.
 
 use super::{
-    HostEnd, WiringError, conntrack,
+    HostEnd, WiringError,
     firewall::TABLE,
     nftables::{self, Element},
     sysctl,
@@ -159,8 +159,6 @@ pub fn publish(publication: &Publication<'_>) -> Result<Vec<String>, WiringError
         (found.iter().filter(in_the_way).cloned().collect(), added)
     })?;
     let added: Vec<Published> = added.iter().filter_map(Published::of).collect();
-    let udp = added.iter().filter(|one| one.mapping.protocol == Protocol::Udp);
-    conntrack::forget_ports(udp.map(|one| (one.mapping.host_port.get(), one.pod)));
     missing.extend(added.iter().map(Published::absence));
     Ok(missing)
 }

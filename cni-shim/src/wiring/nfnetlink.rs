@@ -28,6 +28,12 @@ const ATTEMPTS: u32 = 8;
 pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
+    /// As they are sent.
+    #[cfg(test)]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The same with one more.
     pub(crate) fn with(mut self, kind: u16, value: &[u8]) -> Self {
         let length = 4 + value.len();

@@ -2,7 +2,7 @@
 
 use crate::ports::PortMapping;
 use crate::wiring::{
-    Host, HostEnd, Mac, Pod, WiringError, conntrack, host_ports, identity,
+    Host, HostEnd, Mac, Pod, WiringError, host_ports, identity,
     link::{self, Link},
     neighbour,
     netlink::{family_of, host_length},
@@ -65,8 +65,6 @@ pub fn unwire(
         note(rules(pod, unwiring.addresses));
         note(leftover(host, pod, unwiring, &end));
     }
-    // Last: until then packets would bring them back.
-    conntrack::forget_pod(unwiring.addresses);
     match errors.len() {
         0 => Ok(removed),
         1 => Err(errors.swap_remove(0)),

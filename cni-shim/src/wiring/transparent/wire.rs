@@ -2,7 +2,9 @@
 
 use crate::ports::PortMapping;
 use crate::wiring::{
-    GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError, gateway_for,
+    GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError,
+    conntrack::Forgetting,
+    gateway_for,
     host_ports::{self, Publication},
     link::{self, End, LOOPBACK, Link},
     neighbour,
@@ -500,6 +502,10 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
     if !repairs.is_empty() {
         succeed(host.netlink.batch(repairs)?)?;
     }
-    missing.extend(host_ports::publish(&wiring.publication())?);
+    let led = host_ports::publish(&wiring.publication())?;
+    if !led.is_empty() {
+        Forgetting::ports(wiring.addresses, wiring.ports).forget();
+    }
+    missing.extend(led);
     Ok(missing)
 }
