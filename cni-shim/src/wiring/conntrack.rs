@@ -239,9 +239,8 @@ mod tests {
         assert!(astray(&[53, 8053]).means(&straight));
         assert!(!astray(&[8053]).means(&led), "it leads to the pod already");
         assert!(!astray(&[5053]).means(&straight));
-        for end in 0..straight.len() {
-            assert!(!astray(&[8053]).means(&straight[..end]) || end > straight.len() / 2);
-        }
+        // What is cut says less, and upsets nobody.
+        assert!((0..straight.len() / 2).all(|end| !astray(&[8053]).means(&straight[..end])));
     }
 
     #[test]
