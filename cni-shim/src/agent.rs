@@ -2,15 +2,19 @@
 //!
 //! One thread does rounds: on every change of links or routes, and every so often, because flushed rules and
 //! deleted neighbours tell nobody. Another speaks with the service, so that a silent one keeps no round waiting; a
-//! third answers `/livez` and `/metrics`, and a fourth waits for the word to end.
+//! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, a fifth asks the segment for
+//! strangers, and a sixth waits for the word to end.
 
 mod node_metrics;
 mod report;
+mod strangers;
+mod sweep;
 mod watch;
 
 use crate::{
     attach::{self, Kept, NodeContext},
     cni::{CniError, NetConf},
+    install::Upkeep,
     journal::{ClaimFile, Journal, Uptime},
     log,
     service::{Patience, Service},
@@ -27,6 +31,7 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+use sweep::Sweeper;
 use watch::Watch;
 
 /// Shortest: pods that come and go change links too.
@@ -38,11 +43,22 @@ const SPREAD: Duration = Duration::from_secs(60);
 /// Longest wait for the service: no pod waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stays until it is ended by SIGTERM or SIGINT, which is a success. `every` is the longest pause between two rounds.
+/// How often the agent looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest pause between two rounds.
+    pub every: Duration,
+    /// How long something must look like a leak before it is swept: a runtime may be about to end it.
+    pub grace: Duration,
+    /// Pause between two questions to a stranger whether it is still there.
+    pub again: Duration,
+}
+
+/// Stays until it is ended by SIGTERM or SIGINT, which is a success.
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Result<(), String> {
     end_on_signals().map_err(|error| format!("no signal can be waited for: {error}"))?;
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
@@ -53,18 +69,25 @@ pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration) -> Result<(), St
         }
         _ => format!("cannot listen on {listen}: {error}: choose another --listen"),
     })?;
-    let speaking =
-        speaker(conf, every, &report).map_err(|error| format!("no thread can be started: {error}"))?;
+    let no_thread = |error: io::Error| format!("no thread can be started: {error}");
+    let speaking = speaker(conf, pace.every, &report).map_err(no_thread)?;
+    upkeep.stay(pace.every).map_err(no_thread)?;
+    let asking = strangers::watch(conf, &report, pace.again).map_err(no_thread)?;
+    let mut sweeper = Sweeper::new(pace.grace);
     // Nobody needs to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     loop {
         let began = Instant::now();
         round(conf, &report);
+        sweep(&mut sweeper, conf, &report);
         report.ended();
         if speaking.is_finished() {
             return Err("cni-shim has a defect: it no longer speaks with the service".to_owned());
         }
-        watch.wait(began + PAUSE, began + every);
+        if asking.is_finished() {
+            return Err("cni-shim has a defect: it no longer looks for strangers".to_owned());
+        }
+        watch.wait(began + PAUSE, began + pace.every);
     }
 }
 
@@ -126,15 +149,23 @@ fn round(conf: &NetConf, report: &Report) {
     }
 }
 
+fn sweep(sweeper: &mut Sweeper, conf: &NetConf, report: &Report) {
+    match sweeper.look(conf) {
+        Ok(swept) => report.swept(swept),
+        Err(error) => {
+            log::error(format_args!("leaks could not be looked for: {error}"));
+            report.failed();
+        }
+    }
+}
+
 /// Whether the service has not heard of something that it should have by now.
 fn has_something_to_say(conf: &NetConf) -> bool {
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
     let forgotten = matches!(journal.claim(), Ok(Some(ClaimFile { forgotten: Some(_), .. })));
-    // Younger ones may still be another process's to send.
-    let grace = 2 * conf.node.timeout + Duration::from_secs(1);
     let overdue = |picture: crate::journal::Picture| {
         let (entries, _) = picture.as_far_as_known();
-        entries.iter().any(|entry| entry.is_due() && entry.since.age_at(Uptime::now()) > grace)
+        entries.iter().any(|entry| entry.is_overdue(Uptime::now(), conf.node.timeout))
     };
     forgotten || journal.picture().is_ok_and(overdue)
 }

@@ -4,6 +4,7 @@
 //! * [`agent`]: what stays on a node and keeps the datapath true.
 //! * [`attach`]: the stories of each verb and of a sync.
 //! * [`cni`]: the specification's words, pure.
+//! * [`install`]: what is put on a node for its runtime, and taken away again.
 //! * [`journal`]: the node's own record of its attachments.
 //! * [`mac`]: what interfaces are told by.
 //! * [`ports`]: what a node's ports lead to.
@@ -16,6 +17,7 @@ pub mod attach;
 pub mod by_hand;
 pub mod cni;
 pub mod fault;
+pub mod install;
 pub mod journal;
 pub mod log;
 pub mod mac;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod churn;
+mod clocks;
 mod connectivity;
 mod credentials;
 mod deletion;
@@ -11,10 +12,15 @@ mod fabric;
 mod faults;
 mod figures;
 mod host_ports;
+mod install;
 mod leaving;
+mod neighbours;
+mod pages;
 mod readme;
 mod reboot;
 mod refusals;
 mod resize;
 mod spoofing;
+mod storage;
+mod strangers;
 mod unreachable;

@@ -129,7 +129,16 @@ impl Lab {
         self.nodes.iter().try_for_each(|node| self.let_join(node))
     }
 
-    /// Gives a registered node a token of its own, by a join token for that node alone.
+    /// The same without the nodes, which register themselves then.
+    pub fn lay_out_without_nodes(&self) -> Result<()> {
+        let registers = |command: &&Vec<String>| command.first().is_some_and(|noun| noun == "node");
+        for command in self.layout(PoolShape::default()).iter().filter(|command| !registers(command)) {
+            self.ctl(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a node a token of its own, by a join token for that node alone.
     pub fn let_join(&self, node: &Node) -> Result<()> {
         let token = self.ctl(&[
             "token",

@@ -17,7 +17,7 @@ use crate::{
     ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
-        self, Host, HostEnd, Pod, WiringError,
+        self, Host, HostEnd, Pod, Turn, WiringError,
         conntrack::Forgetting,
         gateway_for,
         transparent::{self, Unwiring, Wired, Wiring},
@@ -28,7 +28,7 @@ use ipam_api::{
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
-use std::{fs::File, net::IpAddr, path::Path, time::Instant};
+use std::{net::IpAddr, path::Path, time::Instant};
 
 /// How many addresses an ADD tries before it leaves the next try to the runtime.
 const TRIES: usize = 4;
@@ -103,7 +103,7 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     let ports = ports::ours(&wishes.ports, conf);
     ports::refuse_impossible(&ports, &claim, &context)?;
     let ground = Ground::of(uplink, conf, &claim);
-    let turn = context.journal.lock_file("host.lock")?;
+    let turn = context.turn()?;
     let mut add = Add {
         invocation,
         conf,
@@ -182,7 +182,7 @@ struct Add<'a> {
     service: Service,
     ground: Ground,
     /// Locked by the process that sets the node up.
-    turn: File,
+    turn: Turn,
     host: &'a mut Host,
     pod: &'a mut Pod,
     /// Addresses of the block that the host uses, once one turned out to be so.

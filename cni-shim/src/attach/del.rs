@@ -165,7 +165,7 @@ fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachmen
         reached = tell(context, &service, claim, &entry)?;
     }
     let now = Uptime::now();
-    if reached && (confirms || others.iter().any(|entry| context.is_overdue(entry, now))) {
+    if reached && (confirms || others.iter().any(|entry| entry.is_overdue(now, context.conf.timeout))) {
         catch_up(context, &service, end);
     }
     Ok(())

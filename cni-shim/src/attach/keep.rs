@@ -47,7 +47,7 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let published = host_ports::published();
     let (entries, unread) = context.journal.picture()?.as_far_as_known();
     kept.broken.extend(unread.map(|error| error.to_string()));
-    let turn = context.journal.lock_file("host.lock")?;
+    let turn = context.turn()?;
     let wired = || entries.iter().filter(|entry| entry.state == EntryState::Wired);
     let ports: Vec<PortMapping> = wired().flat_map(|entry| entry.ports.clone()).collect();
     let preparation = ground.preparation(conf, &claim.node.addresses, &ports);

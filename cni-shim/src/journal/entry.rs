@@ -177,6 +177,14 @@ impl Entry {
         !self.acked && self.refused.is_none()
     }
 
+    /// Whether the service should have heard of it by now; an entry that is younger may still be another process's to
+    /// send, in `timeout` a call. One from the future is nobody's: the clock was set back since.
+    #[must_use]
+    pub fn is_overdue(&self, now: Uptime, timeout: Duration) -> bool {
+        let grace = 2 * timeout + Duration::from_secs(1);
+        self.is_due() && self.since.age_at(now).max(now.age_at(self.since)) > grace
+    }
+
     /// As a sync says it.
     #[must_use]
     pub fn to_sync(&self, now: Uptime) -> SyncEntry {
@@ -262,6 +270,18 @@ pub(crate) mod tests {
         assert_eq!(entry.ports.len(), 1);
         entry.released(Seq(7), Uptime(7));
         assert_eq!(entry.ports, []);
+    }
+
+    #[test]
+    fn what_nobody_can_be_sending_any_more_is_overdue() {
+        let timeout = Duration::from_secs(1);
+        let mut entry = intent("c", "10.0.0.7", 9_000_000);
+        let overdue =
+            |entry: &Entry| [5, 6, 12, 13].map(|at| entry.is_overdue(Uptime(at * 1_000_000), timeout));
+        // What is from the future was made by a clock that was set back since.
+        assert_eq!(overdue(&entry), [true, false, false, true]);
+        assert!(entry.ack(EntryState::Intent, Seq(9_000_000)));
+        assert_eq!(overdue(&entry), [false; 4]);
     }
 
     proptest! {

@@ -161,7 +161,8 @@ impl Forgetting {
         let Ok(mut socket) = Netfilter::open("forgetting connections") else { return };
         for question in self.questions() {
             let Ok(connections) = socket.dump(&question.message()) else { continue };
-            let found = connections.iter().filter(|found| question.means(found));
+            let found =
+                connections.iter().map(|one| &one.attributes[..]).filter(|found| question.means(found));
             let messages: Vec<Message> = found.map(|found| deletion(question.family(), found)).collect();
             // What is not forgotten by this ends with its own time.
             drop(socket.attempt(&messages));

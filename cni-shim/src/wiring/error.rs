@@ -147,6 +147,14 @@ pub enum WiringError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The segment could not be asked, this time.
+    #[error("the segment at {uplink} was not asked who has an address: {reason}")]
+    Probe {
+        /// The uplink.
+        uplink: String,
+        /// What stood in the way.
+        reason: String,
+    },
     /// Several steps of an unwiring failed; the others were done.
     #[error("{} steps failed: {}", .0.len(), Sentences(.0))]
     Several(Vec<WiringError>),

@@ -7,7 +7,7 @@
 use super::{
     WiringError,
     host::Masquerade,
-    nftables::{self, Rule},
+    nftables::{self, Family, Rule},
 };
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -278,7 +278,9 @@ impl Rules {
 /// # Errors
 /// As [`Rules::ensure`].
 pub fn remove() -> Result<bool, WiringError> {
-    if nftables::rules(TABLE)?.is_empty() {
+    // A flush leaves chains without rules.
+    let is_ours = |chain: &nftables::Chain| (chain.family, chain.table.as_str()) == (Family::Inet, TABLE);
+    if !nftables::chains()?.iter().any(is_ours) {
         return Ok(false);
     }
     nft(&format!("delete table inet {TABLE}\n"))?;

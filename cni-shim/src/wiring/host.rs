@@ -2,10 +2,11 @@
 
 use super::{
     Host, Uplink, WiringError, firewall, route,
-    sysctl::{self, Setting},
+    sysctl::{self, Change, Setting},
+    turn::{self, Turn},
 };
 use ipnet::IpNet;
-use std::{fs::File, net::IpAddr};
+use std::net::IpAddr;
 
 /// What pods of this node will use.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +51,7 @@ pub struct Masquerade<'a> {
 
 /// Sees to the node's sysctls and rules; returns what had to be changed, in words. Cheap when nothing
 /// has to (some reads and one question to the kernel), so ADD can call it each time. What has to is done by
-/// one process at a time, who holds the lock of `turn`: one file for all of a node.
+/// one process at a time, whose turn it is, and told first to whoever may have to put it back.
 ///
 /// # Errors
 /// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
@@ -58,14 +59,16 @@ pub struct Masquerade<'a> {
 pub fn prepare(
     uplink: &Uplink,
     preparation: &Preparation<'_>,
-    turn: &File,
+    turn: &Turn,
 ) -> Result<Vec<String>, WiringError> {
     if missing(uplink, preparation)?.is_empty() {
         return Ok(Vec::new());
     }
-    let _alone = Alone::of(turn)?;
+    let alone = turn.begin()?;
     let mut changed = Vec::new();
-    for (key, want) in needed(uplink, preparation.addresses)? {
+    let needed = needed(uplink, preparation.addresses)?;
+    alone.announce(&changes(&needed)?);
+    for (key, want) in needed {
         if sysctl::ensure(&key, want)? == Setting::Written {
             changed.push(format!("{} = {want}", sysctl::path(&key).display()));
         }
@@ -76,28 +79,16 @@ pub fn prepare(
     Ok(changed)
 }
 
-/// Keeps other processes of ours from setting this node's sysctls.
-///
-/// The kernel restarts a write of `ip_forward` while an interface changes, and shows the new value in
-/// between; a second writer that meets it then takes the change for made, as the first does in its turn.
-/// What stays is `ip_forward` at 1 over interfaces that do not forward.
-///
-/// It takes a file that root alone can open: whoever opens one can lock it, and with the network
-/// namespace's own, which anybody can open, anybody could keep pods from starting.
-struct Alone<'a>(&'a File);
-
-impl<'a> Alone<'a> {
-    fn of(turn: &'a File) -> Result<Self, WiringError> {
-        turn.lock().map_err(|source| WiringError::io("waiting for a turn to set the node up", source))?;
-        Ok(Self(turn))
+/// What setting these will change.
+fn changes(needed: &[(String, &str)]) -> Result<Vec<Change>, WiringError> {
+    let mut changes = Vec::new();
+    for (key, want) in needed {
+        if let Some(found) = sysctl::read(key)?.filter(|found| found != want) {
+            changes.push(Change { key: key.clone(), found, set: (*want).to_owned() });
+            changes.extend(turn::dragged_along(key)?);
+        }
     }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        // The end of the process does it where this does not.
-        let _ = self.0.unlock();
-    }
+    Ok(changes)
 }
 
 /// What of [`prepare`] is missing now, in words; changes nothing.

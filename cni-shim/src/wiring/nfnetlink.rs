@@ -73,6 +73,15 @@ pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
+/// What the kernel answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// `NFPROTO_*`.
+    pub(crate) family: u8,
+    /// Its attributes, as they came.
+    pub(crate) attributes: Vec<u8>,
+}
+
 /// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
@@ -130,9 +139,9 @@ impl Netfilter {
         Ok(Self { socket, sequence: 0, what })
     }
 
-    /// All objects asked for, each as its attributes; none where the kernel knows of no such thing. Asked for
+    /// All objects asked for; none where the kernel knows of no such thing. Asked for
     /// again when they changed meanwhile.
-    pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Vec<u8>>, WiringError> {
+    pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Object>, WiringError> {
         let question = Message { flags: message.flags | NLM_F_DUMP, ..message.clone() };
         for _ in 0..ATTEMPTS {
             self.sequence += 1;
@@ -185,7 +194,7 @@ impl Netfilter {
     }
 
     /// All objects of one dump; none when it was interrupted by a change.
-    fn objects(&self) -> io::Result<Option<Vec<Vec<u8>>>> {
+    fn objects(&self) -> io::Result<Option<Vec<Object>>> {
         let (mut objects, mut interrupted) = (Vec::new(), false);
         let mut end = None;
         while end.is_none() {
@@ -197,7 +206,9 @@ impl Netfilter {
                 match kind {
                     NLMSG_DONE => end = Some(0),
                     NLMSG_ERROR => end = Some(errno(body).unwrap_or_default()),
-                    _ => objects.extend(body.get(FAMILY_HEADER..).map(<[u8]>::to_vec)),
+                    _ => objects.extend(body.split_at_checked(FAMILY_HEADER).map(|(header, attributes)| {
+                        Object { family: header[0], attributes: attributes.to_vec() }
+                    })),
                 }
             })?;
         }

@@ -2,7 +2,7 @@
 //! node and a VM on it. Everything vanishes with the last file that holds a namespace.
 
 use super::{
-    Host, Mac, Pod, Uplink,
+    Host, Mac, Pod, Turn, Uplink,
     host::{self, Preparation},
     link::{self, End},
     transparent::{Unwiring, Wired, Wiring, unwire, wire},
@@ -179,8 +179,8 @@ impl Lab {
     }
 
     /// The file that those hold who set the node up.
-    pub(super) fn turn(&self) -> File {
-        File::create(self.directory.path().join("host.lock")).unwrap()
+    pub(super) fn turn(&self) -> Turn {
+        Turn::at(File::create(self.directory.path().join("host.lock")).unwrap(), |_| {})
     }
 
     pub(super) fn prepare(&self, addresses: &[IpAddr]) -> Vec<String> {

@@ -213,22 +213,8 @@ impl Node {
 
     /// ADD as libcni calls it; fails where the shim fails.
     pub fn add(&self, pod: &Pod) -> Result<Attachment> {
-        self.attached(pod, self.plugin("ADD", pod, None)?)
-    }
-
-    fn attached(&self, pod: &Pod, reply: Reply) -> Result<Attachment> {
-        let took = reply.took;
-        let result =
-            reply.into_result().with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))?;
-        let addresses = result
-            .get("ips")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|ip| ip.get("address")?.as_str()?.split_once('/')?.0.parse().ok())
-            .collect::<Vec<IpAddr>>();
-        anyhow::ensure!(!addresses.is_empty(), "ADD printed a result without addresses: {result}");
-        Ok(Attachment { addresses, result, took })
+        let reply = self.plugin("ADD", pod, None)?;
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
     }
 
     /// CHECK as libcni calls it.
@@ -248,7 +234,8 @@ impl Node {
 
     /// ADD of a pod that asks for ports of the node, as a runtime passes them on.
     pub fn add_with_ports(&self, pod: &Pod, mappings: &Value) -> Result<Attachment> {
-        self.attached(pod, self.plugin_with_ports("ADD", pod, mappings)?)
+        let reply = self.plugin_with_ports("ADD", pod, mappings)?;
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
     }
 
     /// Runs the plugin for such a pod.

@@ -66,11 +66,16 @@ impl Server {
 
     /// Starts it and waits until it is ready.
     pub fn start(&mut self) -> Result<()> {
+        self.start_under("")
+    }
+
+    /// The same, started by another program: its name and words, in shell.
+    pub fn start_under(&mut self, wrapper: &str) -> Result<()> {
         if self.running.is_some() {
             bail!("the service runs already");
         }
         let command = format!(
-            "ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --client-ca {CA} --listen unix://{SOCKET} \
+            "{wrapper} ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --client-ca {CA} --listen unix://{SOCKET} \
                --bootstrap-token-file {ADMIN_TOKEN} --database sqlite:///var/lib/ipam/ipam.db",
             self.listen
         );
