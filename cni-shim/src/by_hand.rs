@@ -14,7 +14,7 @@ use crate::{
     log,
     service::{Patience, Service},
     tally,
-    wiring::{Host, announce, uplink},
+    wiring::{Host, announce, conntrack::Forgetting, uplink},
 };
 use attachment::{AttachArguments, DetachArguments};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -101,6 +101,16 @@ enum Command {
         /// The addresses
         addresses: Vec<IpAddr>,
     },
+    /// Have the kernel forget connections: what ADD and DEL leave to a process of its own.
+    #[command(hide = true)]
+    Forget {
+        /// A pod that is gone
+        #[arg(long = "pod", value_name = "ADDRESS")]
+        pods: Vec<IpAddr>,
+        /// A UDP port that leads to a pod from now on
+        #[arg(long, value_name = "PORT=ADDRESS", value_parser = port_of_pod)]
+        udp: Vec<(u16, IpAddr)>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +186,10 @@ pub fn run() -> ExitCode {
         Command::Attach(arguments) => attachment::attach(&arguments),
         Command::Detach(arguments) => attachment::detach(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
+        Command::Forget { pods, udp } => {
+            Forgetting { pods, udp }.forget();
+            Ok(())
+        }
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
     match done {
@@ -185,6 +199,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn port_of_pod(text: &str) -> Result<(u16, IpAddr), String> {
+    let parts = text.split_once('=').and_then(|(port, pod)| Some((port.parse().ok()?, pod.parse().ok()?)));
+    parts.ok_or_else(|| "give PORT=ADDRESS".to_owned())
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {

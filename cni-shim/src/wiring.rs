@@ -19,18 +19,23 @@
 
 pub mod announce;
 pub mod check;
+pub mod conntrack;
+mod detached;
 mod error;
 pub mod firewall;
 pub mod forward_drop;
 mod frame;
 pub mod host;
+pub mod host_ports;
 pub mod identity;
 mod link;
+pub mod listeners;
 mod neighbour;
 pub mod neighbour_table;
 mod netlink;
 mod netns;
 mod nfnetlink;
+mod nftables;
 pub mod probe;
 mod route;
 mod rule;

@@ -8,10 +8,12 @@ use crate::{
         boot,
     },
     log,
+    ports::PortMapping,
     service::{Heard, Service},
     wiring::{
         Host, Turn, Uplink, WiringError,
-        host::{Masquerade, Preparation},
+        host::{HostPorts, Masquerade, Metadata, Preparation},
+        host_ports::{self, Published},
         survey::{Survey, survey},
         sysctl::Change,
         uplink,
@@ -270,12 +272,14 @@ impl<'a> NodeContext<'a> {
                 own(&claim.node)
             )));
         }
+        let published = host_ports::published().map_err(|error| unread(&error))?;
         let found: Vec<Found> = seen
             .ends
             .into_iter()
             .map(|end| Found {
                 attachment: end.attachment,
                 host_end: end.name,
+                ports: leading_to(&published, &end.addresses),
                 addresses: end.addresses,
                 mac: end.mac,
             })
@@ -316,6 +320,11 @@ pub(crate) fn turn(journal: &Journal, boot_id: String) -> Result<Turn, CniError>
             log::warn(format_args!("uninstall will not put back that {}: {error}", keys.join(", ")));
         }
     }))
+}
+
+fn leading_to(published: &[Published], addresses: &[IpAddr]) -> Vec<PortMapping> {
+    let theirs = published.iter().filter(|one| addresses.contains(&one.pod));
+    theirs.map(|one| one.mapping).collect()
 }
 
 fn firmware() -> Firmware {
@@ -393,22 +402,31 @@ pub(super) struct Ground {
     pub(super) uplink: Uplink,
     ranges: Vec<(IpAddr, IpAddr)>,
     except: Vec<IpNet>,
+    node_addresses: Vec<IpAddr>,
 }
 
 impl Ground {
     pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
         let mut except = claim.node.network.address_space.clone();
         except.extend(&conf.non_masquerade);
-        Self { uplink, ranges: ranges(claim), except }
+        let node_addresses = claim.node.addresses.clone();
+        Self { uplink, ranges: ranges(claim), except, node_addresses }
     }
 
-    pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {
-        let masquerade = conf.ip_masq.then_some(Masquerade {
+    /// What the node needs for pods in these families, and for their ports where one has some.
+    pub(super) fn preparation<'b>(
+        &'b self,
+        conf: &'b NetConf,
+        addresses: &'b [IpAddr],
+        ports: &[PortMapping],
+    ) -> Preparation<'b> {
+        Preparation {
+            addresses,
             network: conf.network.as_str(),
-            block: &self.ranges,
-            except: &self.except,
-        });
-        Preparation { addresses, masquerade }
+            masquerade: conf.ip_masq.then_some(Masquerade { block: &self.ranges, except: &self.except }),
+            metadata: if conf.block_metadata { Metadata::Blocked } else { Metadata::Open },
+            host_ports: (!ports.is_empty()).then_some(HostPorts { node_addresses: &self.node_addresses }),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Telling the segment where an address is now: gratuitous ARP, unsolicited neighbour advertisement.
 
 use super::{
-    Uplink,
+    Uplink, detached,
     frame::{advertisement, gratuitous_arp},
 };
 use nix::{
@@ -11,8 +11,7 @@ use nix::{
 use std::{
     io,
     net::{IpAddr, Ipv6Addr},
-    os::{fd::AsRawFd, unix::process::CommandExt},
-    process::{Command, Stdio},
+    os::fd::AsRawFd,
 };
 
 /// Sends one announcement per address on the uplink. Failures come back as warnings, in words: the pod
@@ -38,23 +37,13 @@ pub fn announce(uplink: &Uplink, addresses: &[IpAddr]) -> Vec<String> {
     send(uplink, frames)
 }
 
-/// Starts [`announce`] in a process of its own, which outlives this one: `<this program> announce
-/// --uplink NAME ADDRESS…`. It holds none of the caller's pipes, so no runtime waits for it.
+/// Starts [`announce`] in a process of its own: `<this program> announce --uplink NAME ADDRESS…`.
 ///
 /// # Errors
 /// When the process can't be started.
 pub fn detached(uplink: &Uplink, addresses: &[IpAddr]) -> io::Result<()> {
-    Command::new("/proc/self/exe")
-        .args(["announce", "--uplink", &uplink.name])
-        .args(addresses.iter().map(ToString::to_string))
-        // With it set the program would take itself for a plugin.
-        .env_remove("CNI_COMMAND")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map(drop)
+    let words = ["announce", "--uplink", &uplink.name].map(str::to_owned);
+    detached::start(words.into_iter().chain(addresses.iter().map(ToString::to_string)))
 }
 
 fn send(uplink: &Uplink, frames: Vec<(IpAddr, Result<Vec<u8>, String>)>) -> Vec<String> {

@@ -16,6 +16,7 @@ mod leaks;
 mod machines;
 mod metrics;
 mod node;
+mod ports;
 mod rest;
 mod service;
 mod status;

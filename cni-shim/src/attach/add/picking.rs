@@ -1,6 +1,6 @@
 //! Which address a pod gets: the one that rested longest, or the one that the runtime asks for.
 
-use super::{Add, refuse_live};
+use super::{Add, ports, refuse_live};
 use crate::{
     attach::node::ranges,
     cni::{CniError, Code, WishedIps},
@@ -39,6 +39,7 @@ impl Add<'_> {
         // One file out of order costs its addresses and no pod its start.
         let picture = locked.picture()?;
         refuse_live(&picture.live(&self.attachment))?;
+        ports::refuse_taken(&self.ports, &picture, &self.attachment)?;
         for file in &picture.unsound {
             log::warn(format_args!("{} is not given to pods: {}", file.named, file.error));
         }
@@ -79,6 +80,7 @@ impl Add<'_> {
         entry.pod.clone_from(&self.invocation.args.pod);
         entry.netns = Some(self.netns.to_owned());
         entry.mac = self.wishes.mac;
+        entry.ports.clone_from(&self.ports);
         entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
