@@ -2,10 +2,13 @@
 //!
 //! One thread does rounds: on every change of links or routes, and every so often, because flushed rules and
 //! deleted neighbours tell nobody. Another speaks with the service, so that a silent one keeps no round waiting; a
-//! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, and a fifth waits for the word to end.
+//! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, a fifth asks the segment for
+//! strangers, and a sixth waits for the word to end.
 
 mod node_metrics;
 mod report;
+mod strangers;
+mod sweep;
 mod watch;
 
 use crate::{
@@ -28,6 +31,7 @@ use std::{
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+use sweep::Sweeper;
 use watch::Watch;
 
 /// Shortest: pods that come and go change links too.
@@ -39,11 +43,22 @@ const SPREAD: Duration = Duration::from_secs(60);
 /// Longest wait for the service: no pod waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stays until it is ended by SIGTERM or SIGINT, which is a success. `every` is the longest pause between two rounds.
+/// How often the agent looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest pause between two rounds.
+    pub every: Duration,
+    /// How long something must look like a leak before it is swept: a runtime may be about to end it.
+    pub grace: Duration,
+    /// Pause between two questions to a stranger whether it is still there.
+    pub again: Duration,
+}
+
+/// Stays until it is ended by SIGTERM or SIGINT, which is a success.
 ///
 /// # Errors
 /// The kernel tells nothing of its links, or nobody can listen there.
-pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration, upkeep: Upkeep) -> Result<(), String> {
+pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Result<(), String> {
     end_on_signals().map_err(|error| format!("no signal can be waited for: {error}"))?;
     let mut watch =
         Watch::open().map_err(|error| format!("the kernel tells nothing of its links: {error}"))?;
@@ -54,19 +69,25 @@ pub fn run(conf: &NetConf, listen: SocketAddr, every: Duration, upkeep: Upkeep) 
         }
         _ => format!("cannot listen on {listen}: {error}: choose another --listen"),
     })?;
-    let no_thread = |error| format!("no thread can be started: {error}");
-    let speaking = speaker(conf, every, &report).map_err(no_thread)?;
-    upkeep.stay(every).map_err(no_thread)?;
+    let no_thread = |error: io::Error| format!("no thread can be started: {error}");
+    let speaking = speaker(conf, pace.every, &report).map_err(no_thread)?;
+    upkeep.stay(pace.every).map_err(no_thread)?;
+    let asking = strangers::watch(conf, &report, pace.again).map_err(no_thread)?;
+    let mut sweeper = Sweeper::new(pace.grace);
     // Nobody needs to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     loop {
         let began = Instant::now();
         round(conf, &report);
+        sweep(&mut sweeper, conf, &report);
         report.ended();
         if speaking.is_finished() {
             return Err("cni-shim has a defect: it no longer speaks with the service".to_owned());
         }
-        watch.wait(began + PAUSE, began + every);
+        if asking.is_finished() {
+            return Err("cni-shim has a defect: it no longer looks for strangers".to_owned());
+        }
+        watch.wait(began + PAUSE, began + pace.every);
     }
 }
 
@@ -123,6 +144,16 @@ fn round(conf: &NetConf, report: &Report) {
         }
         Err(error) => {
             log::error(format_args!("nothing could be looked at: {error}"));
+            report.failed();
+        }
+    }
+}
+
+fn sweep(sweeper: &mut Sweeper, conf: &NetConf, report: &Report) {
+    match sweeper.look(conf) {
+        Ok(swept) => report.swept(swept),
+        Err(error) => {
+            log::error(format_args!("leaks could not be looked for: {error}"));
             report.failed();
         }
     }

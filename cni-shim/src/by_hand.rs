@@ -1,5 +1,6 @@
 //! `cni-shim` by hand: what a person or a unit file runs on a node.
 
+mod attachment;
 mod credential;
 mod install;
 mod settings;
@@ -13,8 +14,9 @@ use crate::{
     log,
     service::{Patience, Service},
     tally,
-    wiring::{Host, announce, uplink},
+    wiring::{Host, announce, conntrack::Forgetting, uplink},
 };
+use attachment::{AttachArguments, DetachArguments};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use install::{InstallArguments, Placement, UninstallArguments};
 use serde::Serialize;
@@ -77,10 +79,17 @@ enum Command {
     Uninstall(UninstallArguments),
     /// Stay on this node and keep what is wired as it was made; speak with the service.
     ///
-    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours, sysctls and rules that others took away, ends answers for
-    /// addresses that no pod has, and syncs what the service has not heard of. Serves /livez and
-    /// /metrics on loopback.
+    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours,
+    /// sysctls and rules that others took away, ends answers for addresses that no pod has, and syncs what the service has
+    /// not heard of. Sweeps what pods left whose end the runtime did not tell, and keeps addresses from pods that other
+    /// machines answer for. Serves /livez and /metrics on loopback.
     Agent(AgentArguments),
+    /// Give a container that no runtime attaches an address and an interface, and print the result.
+    ///
+    /// The same as a runtime's ADD: a second one for the same interface fails and harms nothing.
+    Attach(AttachArguments),
+    /// Take them away again; success where there is nothing.
+    Detach(DetachArguments),
     /// Show this node's claim and its attachments, from its own files, and what of its kernel is in their way.
     Status(Settings),
     /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
@@ -91,6 +100,16 @@ enum Command {
         uplink: String,
         /// The addresses
         addresses: Vec<IpAddr>,
+    },
+    /// Have the kernel forget connections: what ADD and DEL leave to a process of its own.
+    #[command(hide = true)]
+    Forget {
+        /// A pod that is gone
+        #[arg(long = "pod", value_name = "ADDRESS")]
+        pods: Vec<IpAddr>,
+        /// A UDP port that leads to a pod from now on
+        #[arg(long, value_name = "PORT=ADDRESS", value_parser = port_of_pod)]
+        udp: Vec<(u16, IpAddr)>,
     },
 }
 
@@ -116,6 +135,12 @@ struct AgentArguments {
     /// Longest pause between two rounds; what the kernel tells of is seen to at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
     every: u64,
+    /// How long something must look like the rest of a pod, with nobody to end it, before it is swept
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    leak_grace: u64,
+    /// How often machines that answer for addresses of the block are asked again; silent twice, they are gone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    ask_again: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -158,7 +183,13 @@ pub fn run() -> ExitCode {
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&arguments),
         Command::Agent(arguments) => stay(&arguments),
+        Command::Attach(arguments) => attachment::attach(&arguments),
+        Command::Detach(arguments) => attachment::detach(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
+        Command::Forget { pods, udp } => {
+            Forgetting { pods, udp }.forget();
+            Ok(())
+        }
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
     match done {
@@ -168,6 +199,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn port_of_pod(text: &str) -> Result<(u16, IpAddr), String> {
+    let parts = text.split_once('=').and_then(|(port, pod)| Some((port.parse().ok()?, pod.parse().ok()?)));
+    parts.ok_or_else(|| "give PORT=ADDRESS".to_owned())
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {
@@ -220,8 +256,10 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
     (network.node, network.uplink) = (conf.node, conf.uplink);
     let when = if arguments.install { When::Asked } else { When::AsBefore };
     let upkeep = Upkeep::of(arguments.placement.installation(&arguments.settings)?, when);
-    let every = Duration::from_secs(arguments.every);
-    agent::run(&network, arguments.listen, every, upkeep.map_err(|error| error.to_string())?)
+    let AgentArguments { listen, every, leak_grace, ask_again, .. } = arguments;
+    let seconds = |number: &u64| Duration::from_secs(*number);
+    let pace = agent::Pace { every: seconds(every), grace: seconds(leak_grace), again: seconds(ask_again) };
+    agent::run(&network, *listen, pace, upkeep)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

@@ -32,6 +32,8 @@ pub enum Point {
     /// GC: what there is in the journal is known, nothing is taken away. Each attachment that is then
     /// passes the points of a DEL.
     GcAfterBegin,
+    /// Sweep: what looks like a leak for long enough is known, nothing is locked. It then passes the points of a DEL.
+    SweepBeforeLock,
     /// Sync: the journal is listed, nothing is sent.
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
@@ -74,6 +76,7 @@ impl Point {
             Self::DelAfterReleased => "del-after-released",
             Self::DelAfterDelete => "del-after-delete",
             Self::GcAfterBegin => "gc-after-begin",
+            Self::SweepBeforeLock => "sweep-before-lock",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
             Self::RebuildBeforeHeader => "rebuild-before-header",

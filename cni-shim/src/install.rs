@@ -2,7 +2,7 @@
 //!
 //! The order is the runtime's: it takes a network configuration for "the network is ready" as soon as it sees one, so the
 //! binary is there before it, and the claim as well. Whatever is changed is written down first, with what was found
-//! (`dataDir/install.json`): [`uninstall`] puts that back where nobody has changed it since.
+//! (`dataDir/install.json`): [`uninstall()`] puts that back where nobody has changed it since.
 
 mod chained;
 mod conflist;

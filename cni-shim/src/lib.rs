@@ -7,8 +7,9 @@
 //! * [`install`]: what is put on a node for its runtime, and taken away again.
 //! * [`journal`]: the node's own record of its attachments.
 //! * [`mac`]: what interfaces are told by.
-//! * [`tally`]: what the node's verbs have done, for metrics.
+//! * [`ports`]: what a node's ports lead to.
 //! * [`service`]: calls to the service, and what counts as an answer.
+//! * [`tally`]: what the node's verbs have done, for metrics.
 //! * [`wiring`]: netlink, one file a mode.
 
 pub mod agent;
@@ -21,6 +22,7 @@ pub mod journal;
 pub mod log;
 pub mod mac;
 pub mod plugin;
+pub mod ports;
 pub mod service;
 pub mod tally;
 pub mod wiring;

@@ -123,17 +123,22 @@ fn what_the_kernel_tells_of_is_mended_at_once() -> Result<()> {
 /// A service that hangs keeps the agent from nothing.
 #[test]
 fn a_silent_service_delays_no_repair() -> Result<()> {
+    const MARKER: &str = "/run/cni-shim/unreachable";
     let town = Town::new()?;
     town.lab.server.freeze()?;
-    // What nobody has heard of: something to say, from the agent's first look on.
+    // What nobody has heard of: something to say.
     let unheard = town.node().sandbox("unheard")?;
     town.node().add(&unheard)?;
+    // A failure so long ago that it is time to ask again; whoever does so notes that.
+    let long_ago = r#"{"until":1,"since":1,"reason":"long ago"}"#;
+    town.node().machine().write(MARKER, long_ago.as_bytes())?;
+    let marker = || town.node().machine().read(MARKER);
     let agent = town.node().agent(&EVERY_SECOND)?;
-    town.sh("rm -f /run/cni-shim/unreachable")?;
-    for _ in 0..3 {
-        town.node().flap(&town.lab.fabric)?;
-        town.until_it_talks(AT_ONCE)?;
-    }
+    until("the agent asks", PROMISED, || Ok((marker() != long_ago).then_some(())))?;
+    let asking = marker();
+    town.node().flap(&town.lab.fabric)?;
+    town.until_it_talks(AT_ONCE)?;
+    ensure!(marker() == asking, "the agent waited for no answer all the while: nothing was shown");
     town.lab.server.thaw()?;
     until("the agent tells the service", PROMISED, || {
         Ok(town.lab.agree(town.node()).is_ok_and(|count| count == 2).then_some(()))

@@ -50,7 +50,7 @@ fn a_node_that_has_joined_registers_itself_and_runs_pods_and_is_left_as_it_was()
     lab.let_join(node)?;
     let before = traces(node)?;
     let install = [&["install"], &PLACES[..]].concat();
-    let refused = node.shim(&install).map_or_else(|error| format!("{error:#}"), |text| text);
+    let refused = node.shim(&install).unwrap_or_else(|error| format!("{error:#}"));
     ensure!(
         refused.contains("is not registered") && refused.contains("waits for this node's claim"),
         "{refused}"
@@ -67,7 +67,7 @@ fn a_node_that_has_joined_registers_itself_and_runs_pods_and_is_left_as_it_was()
         let address = ip["address"].as_str().and_then(|text| text.split('/').next()).context("an address")?;
         lab.vm.ping(address.parse()?).and_then(Echo::time)?;
     }
-    let refused = node.shim(&["uninstall"]).map_or_else(|error| format!("{error:#}"), |text| text);
+    let refused = node.shim(&["uninstall"]).unwrap_or_else(|error| format!("{error:#}"));
     ensure!(refused.contains("pods of this node run"), "{refused}");
     by_runtime(node, "DEL", &pod)?;
     node.shim(&["uninstall"])?;

@@ -21,6 +21,7 @@ mod ping;
 mod pod;
 mod run;
 mod server;
+mod talk;
 mod wait;
 
 pub use addressing::{Addressing, Families};
@@ -37,6 +38,7 @@ pub use ping::{Echo, ping};
 pub use pod::{Attachment, Pod};
 pub use run::{run, run_full};
 pub use server::Server;
+pub use talk::{Answering, Heard, ask, ask_from};
 pub use wait::until;
 
 use anyhow::{Result, bail};

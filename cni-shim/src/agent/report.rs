@@ -30,6 +30,7 @@ pub(super) struct Report {
     rounds_failed: Counter,
     mended: Counter,
     removed: Counter,
+    swept: Counter,
     broken: Gauge,
     last_sync: Gauge,
 }
@@ -55,12 +56,14 @@ impl Report {
             counter("rounds_failed", "Rounds in which something could not be looked at or told");
         let mended = counter("datapath_mended", "Routes, neighbours, sysctls and rules put back");
         let removed = counter("proxies_removed", "Answers ended for addresses that no pod has");
+        let swept = counter("leaks_swept", "Attachments taken away whose end nobody told");
         Self {
             registry,
             round: AtomicU64::new(Uptime::now().0),
             rounds_failed,
             mended,
             removed,
+            swept,
             broken,
             last_sync,
         }
@@ -70,6 +73,10 @@ impl Report {
         self.mended.inc_by(kept.mended.len() as u64);
         self.removed.inc_by(kept.removed.len() as u64);
         self.broken.set(count(kept.broken.len()));
+    }
+
+    pub(super) fn swept(&self, leaks: u64) {
+        self.swept.inc_by(leaks);
     }
 
     pub(super) fn failed(&self) {

@@ -8,10 +8,12 @@ use crate::{
         boot,
     },
     log,
+    ports::PortMapping,
     service::{Heard, Service},
     wiring::{
         Host, Turn, Uplink, WiringError,
-        host::{Masquerade, Preparation},
+        host::{HostPorts, Masquerade, Metadata, Preparation},
+        host_ports::{self, Published},
         survey::{Survey, survey},
         sysctl::Change,
         uplink,
@@ -270,12 +272,14 @@ impl<'a> NodeContext<'a> {
                 own(&claim.node)
             )));
         }
+        let published = host_ports::published().map_err(|error| unread(&error))?;
         let found: Vec<Found> = seen
             .ends
             .into_iter()
             .map(|end| Found {
                 attachment: end.attachment,
                 host_end: end.name,
+                ports: leading_to(&published, &end.addresses),
                 addresses: end.addresses,
                 mac: end.mac,
             })
@@ -318,6 +322,11 @@ pub(crate) fn turn(journal: &Journal, boot_id: String) -> Result<Turn, CniError>
     }))
 }
 
+fn leading_to(published: &[Published], addresses: &[IpAddr]) -> Vec<PortMapping> {
+    let theirs = published.iter().filter(|one| addresses.contains(&one.pod));
+    theirs.map(|one| one.mapping).collect()
+}
+
 fn firmware() -> Firmware {
     match std::fs::read_to_string("/sys/class/dmi/id/product_uuid") {
         Ok(text) => match text.trim() {
@@ -343,7 +352,7 @@ pub(super) fn is_own(address: IpAddr) -> bool {
 }
 
 /// Whether the host has none of the node's own addresses; asked of a survey of these.
-fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
+pub(super) fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
     !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own))
 }
 
@@ -352,7 +361,7 @@ fn own(node: &Node) -> String {
 }
 
 /// Addresses as prefixes of one.
-fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
+pub(super) fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
     addresses.iter().copied().map(IpNet::from).collect()
 }
 
@@ -393,22 +402,31 @@ pub(super) struct Ground {
     pub(super) uplink: Uplink,
     ranges: Vec<(IpAddr, IpAddr)>,
     except: Vec<IpNet>,
+    node_addresses: Vec<IpAddr>,
 }
 
 impl Ground {
     pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
         let mut except = claim.node.network.address_space.clone();
         except.extend(&conf.non_masquerade);
-        Self { uplink, ranges: ranges(claim), except }
+        let node_addresses = claim.node.addresses.clone();
+        Self { uplink, ranges: ranges(claim), except, node_addresses }
     }
 
-    pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {
-        let masquerade = conf.ip_masq.then_some(Masquerade {
+    /// What the node needs for pods in these families, and for their ports where one has some.
+    pub(super) fn preparation<'b>(
+        &'b self,
+        conf: &'b NetConf,
+        addresses: &'b [IpAddr],
+        ports: &[PortMapping],
+    ) -> Preparation<'b> {
+        Preparation {
+            addresses,
             network: conf.network.as_str(),
-            block: &self.ranges,
-            except: &self.except,
-        });
-        Preparation { addresses, masquerade }
+            masquerade: conf.ip_masq.then_some(Masquerade { block: &self.ranges, except: &self.except }),
+            metadata: if conf.block_metadata { Metadata::Blocked } else { Metadata::Open },
+            host_ports: (!ports.is_empty()).then_some(HostPorts { node_addresses: &self.node_addresses }),
+        }
     }
 }
 

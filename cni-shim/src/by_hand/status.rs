@@ -8,7 +8,7 @@ use crate::{
 };
 use ipam_api::{
     names::NodeName,
-    wire::{Block, BootSeq, Claim, EntryState, PodRef, Seq},
+    wire::{self, Block, BootSeq, Claim, EntryState, PodRef, Seq},
 };
 use serde::Serialize;
 use std::net::IpAddr;
@@ -33,6 +33,8 @@ struct Status {
     warnings: Vec<String>,
     counts: Counts,
     entries: Vec<Row>,
+    /// Machines that answer for addresses of the block.
+    strangers: Vec<wire::Conflict>,
 }
 
 /// Whether the journal can be believed.
@@ -121,6 +123,7 @@ pub(super) fn status(conf: &Conf, format: Format) -> Result<(), String> {
         (None, _) => JournalIs::None,
     };
     let now = Uptime::now();
+    let strangers = claim.as_ref().map(|claim| journal.strangers(claim).to_sync(now));
     let status = Status {
         node: claim.as_ref().map_or_else(|| conf.node.name.clone(), |claim| claim.node.name.clone()),
         claim: claim.as_ref().map(|claim| claim.node.claim),
@@ -134,6 +137,7 @@ pub(super) fn status(conf: &Conf, format: Format) -> Result<(), String> {
         warnings: install::warnings(claim.as_ref()),
         counts: count(&entries, now),
         entries: entries.into_iter().map(|entry| Row::of(entry, now)).collect(),
+        strangers: strangers.unwrap_or_default(),
     };
     show(format, &status, || text(&status, claim.as_ref()))
 }
@@ -190,6 +194,12 @@ fn text(status: &Status, claim: Option<&ClaimFile>) -> String {
         lines.push(format!("service not reached {} s ago: {}", unreachable.for_seconds, unreachable.reason));
     }
     lines.extend(status.warnings.iter().map(|words| format!("warning: {words}")));
+    for stranger in &status.strangers {
+        lines.push(format!(
+            "conflict: {} answers for {}, {} s ago; no pod gets it",
+            stranger.mac, stranger.address, stranger.age_seconds
+        ));
+    }
     if !status.entries.is_empty() {
         lines.push(String::new());
         lines.extend(table(&status.entries));

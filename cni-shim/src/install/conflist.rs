@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// Our type.
 pub const PLUGIN: &str = "cni-shim";
 /// Capabilities that we act on.
-const CAPABILITIES: [&str; 3] = ["ips", "mac", "dns"];
+const CAPABILITIES: [&str; 4] = ["ips", "mac", "dns", "portMappings"];
 
 /// A network configuration as somebody wrote it: a list of plugins with ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,7 +213,10 @@ mod tests {
         assert_eq!(alone.chained(), ["first", "last"]);
         let list = written(&alone, &[]);
         assert_eq!(list["plugins"][1]["server"], "unix:///s");
-        assert_eq!(list["plugins"][1]["capabilities"], json!({"ips": true, "mac": true, "dns": true}));
+        assert_eq!(
+            list["plugins"][1]["capabilities"],
+            json!({"ips": true, "mac": true, "dns": true, "portMappings": true})
+        );
         assert_eq!(list["plugins"][2], json!({"type": "last", "x": 1}));
         assert_eq!(written(&old, &[])["disableGC"], true);
         let mut other = read(&json!({"name": "n", "plugins": [{"type": "cni-shim"}, {"type": "tuning"}]}));

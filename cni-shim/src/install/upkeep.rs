@@ -31,7 +31,7 @@ pub struct Upkeep {
     /// What was told before, so that it is told once.
     told: BTreeSet<String>,
     /// Tells `uninstall` that an agent runs.
-    _running: File,
+    _running: Option<File>,
 }
 
 /// Whether the agent installs.
@@ -45,16 +45,23 @@ pub enum When {
 
 impl Upkeep {
     /// For the agent of this node.
-    ///
-    /// # Errors
-    /// The directories cannot be used.
-    pub fn of(mut installation: Installation, when: When) -> Result<Self, InstallError> {
+    #[must_use]
+    pub fn of(mut installation: Installation, when: When) -> Self {
         let conf = installation.conf.clone();
         let journal = installation.journal();
-        let running = agent_lock(&journal)?;
-        let path = journal.state_dir().join(AGENT_LOCK);
-        running.lock_shared().map_err(|source| InstallError::Write { path, source })?;
-        let left = match (when, journal.undo()?.and_then(|undo| undo.places)) {
+        let running = agent_lock(&journal).and_then(|file| {
+            let path = journal.state_dir().join(AGENT_LOCK);
+            file.lock_shared().map_err(|source| InstallError::Write { path, source })?;
+            Ok(file)
+        });
+        // What it keeps wired is worth more than that nobody uninstalls meanwhile.
+        let running =
+            running.map_err(|error| log::warn(format_args!("uninstall will not see this agent: {error}")));
+        let places = journal.undo().unwrap_or_else(|error| {
+            log::warn(error);
+            None
+        });
+        let left = match (when, places.and_then(|undo| undo.places)) {
             (When::AsBefore, None) => Left::Nothing,
             (When::AsBefore, Some(places)) => {
                 installation.places = places;
@@ -62,7 +69,7 @@ impl Upkeep {
             }
             (When::Asked, _) => Left::All(Box::new(installation)),
         };
-        Ok(Self { conf, left, told: BTreeSet::new(), _running: running })
+        Self { conf, left, told: BTreeSet::new(), _running: running.ok() }
     }
 
     /// Goes on for as long as the process lives, in a thread of its own: the service may be silent. `every` is the pause

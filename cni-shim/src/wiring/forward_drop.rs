@@ -5,7 +5,7 @@
 
 use super::{
     WiringError,
-    nfnetlink::{self, Chain, Family},
+    nftables::{self, Chain, Family},
 };
 use std::process::Command;
 
@@ -28,9 +28,9 @@ const LEGACY: [(&str, &str, &[&str]); 2] = [
 /// When the kernel can't be asked.
 pub fn warnings() -> Result<Vec<String>, WiringError> {
     let mut warnings = Vec::new();
-    let chains = nfnetlink::chains()?;
+    let chains = nftables::chains()?;
     for chain in chains.iter().filter(|chain| chain.drops_forwarded()) {
-        if nfnetlink::names_interface(chain.family, &chain.table, "vn")? {
+        if nftables::names_interface(chain.family, &chain.table, "vn")? {
             continue;
         }
         warnings.push(of_chain(chain, &chains));

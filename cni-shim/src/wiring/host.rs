@@ -13,15 +13,36 @@ use std::net::IpAddr;
 pub struct Preparation<'a> {
     /// The subnet's families, seen through any addresses of it (a pod's, or the node's own).
     pub addresses: &'a [IpAddr],
+    /// The CNI network; each has its own rules.
+    pub network: &'a str,
     /// Masquerading, where the network asks for it (`ipMasq`).
     pub masquerade: Option<Masquerade<'a>>,
+    /// Whether pods may ask the clouds' metadata services.
+    pub metadata: Metadata,
+    /// Ports that lead to pods, where one has some.
+    pub host_ports: Option<HostPorts<'a>>,
+}
+
+/// Whether pods may ask the clouds' metadata services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Metadata {
+    /// Like anything else.
+    #[default]
+    Open,
+    /// No pod of the node may (`blockMetadata`).
+    Blocked,
+}
+
+/// What host ports need besides their elements.
+#[derive(Debug, Clone, Copy)]
+pub struct HostPorts<'a> {
+    /// The node's own addresses: the source where answers would not come back otherwise.
+    pub node_addresses: &'a [IpAddr],
 }
 
 /// What is masqueraded: packets from the block to destinations outside `except`.
 #[derive(Debug, Clone)]
 pub struct Masquerade<'a> {
-    /// The CNI network that asks for it; each network has its own rules.
-    pub network: &'a str,
     /// Ranges of the node's block, first and last address included, both families.
     pub block: &'a [(IpAddr, IpAddr)],
     /// The VNet's address space and `nonMasqueradeCIDRs`.
@@ -52,7 +73,7 @@ pub fn prepare(
             changed.push(format!("{} = {want}", sysctl::path(&key).display()));
         }
     }
-    if firewall::ensure(&chains(preparation))? {
+    if rules(preparation).ensure()? {
         changed.push("rules of table inet vnet_ipam".to_owned());
     }
     Ok(changed)
@@ -83,7 +104,7 @@ pub fn missing(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<Str
             missing.push(format!("sysctl {} is {found}, not {want}", sysctl::path(&key).display()));
         }
     }
-    if !firewall::present(&chains(preparation))? {
+    if !rules(preparation).stand()? {
         missing.push("the rules of table inet vnet_ipam are missing or changed".to_owned());
     }
     Ok(missing)
@@ -104,7 +125,7 @@ pub fn obstacles(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<S
             ));
         }
     }
-    match firewall::present(&chains(preparation)) {
+    match rules(preparation).stand() {
         Ok(true) => {}
         Ok(false) => obstacles.extend(firewall::without_nft().map(|error| error.to_string())),
         Err(error @ WiringError::Unsupported { .. }) => obstacles.push(error.to_string()),
@@ -123,10 +144,13 @@ pub fn lacking(host: &mut Host, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Wir
     Ok(addresses.iter().filter(lacks).copied().collect())
 }
 
-fn chains(preparation: &Preparation<'_>) -> Vec<firewall::Chain> {
+fn rules(preparation: &Preparation<'_>) -> firewall::Rules {
+    let Preparation { network, masquerade, metadata, host_ports, .. } = preparation;
     let mut chains = vec![firewall::spoofing()];
-    chains.extend(preparation.masquerade.as_ref().and_then(firewall::masquerade));
-    chains
+    chains.extend(masquerade.as_ref().and_then(|masquerade| firewall::masquerade(network, masquerade)));
+    chains.extend((*metadata == Metadata::Blocked).then(|| firewall::metadata(network)));
+    chains.extend(host_ports.iter().flat_map(|ports| firewall::host_ports(ports.node_addresses)));
+    firewall::Rules::of(network, chains)
 }
 
 /// The sysctls in the order in which they must be set.

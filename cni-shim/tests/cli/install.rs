@@ -247,7 +247,7 @@ fn newer_runtimes_get_1_1_0_only_where_every_chained_plugin_has_it() {
     let site = Site::new();
     let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
     let with = ["--plugin-dir", DEBIANS];
-    let installed = site.run_until("", "install", &[portmap.clone()], &with).done();
+    let installed = site.run_until("", "install", std::slice::from_ref(&portmap), &with).done();
     assert_eq!(installed["versions"], json!(["1.0.0"]));
     assert_eq!(versions(&site.list_as_read()), (&json!("1.0.0"), &Value::Null));
     assert_eq!(site.list_as_read()["plugins"][1], portmap);
@@ -495,6 +495,24 @@ fn rules_of_others_that_drop_what_is_forwarded_are_told_with_the_cure_and_left_a
          }'";
     site.node.namespace.sh(harmless);
     assert_eq!(warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_that_no_runtime_attaches_is_attached_by_hand() {
+    let node = Node::new();
+    let pod = node.pod();
+    let target = ["--container-id", "by-hand", "--netns", &pod.path()];
+    let path = node.directory.path().join("pods.json");
+    fs::write(&path, node.conf.to_string()).unwrap();
+    let words = |command| [&[command, "--config", path.to_str().unwrap()], &target[..]].concat();
+    let result = shim(&node.namespace, &[], &words("attach"), "").done();
+    assert!(result["ips"][0]["address"].as_str().unwrap().starts_with("10.240.1."), "{result}");
+    pod.sh("ip link show eth0");
+    refused(&shim(&node.namespace, &[], &words("attach"), ""), &["eth0"]);
+    for _ in 0..2 {
+        assert!(shim(&node.namespace, &[], &words("detach"), "").done().is_null());
+        assert_eq!(node.host_ends(), 0);
+    }
 }
 
 #[cfg(feature = "fault-points")]

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod attachments;
 mod contract;
 mod corpus;
@@ -11,12 +12,15 @@ mod credentials;
 mod faults;
 mod gc;
 mod install;
+mod leaks;
 mod machines;
 mod metrics;
 mod node;
+mod ports;
 mod rest;
 mod service;
 mod status;
+mod strangers;
 mod syncs;
 mod upstream;
 mod wishes;

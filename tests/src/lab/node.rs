@@ -232,6 +232,18 @@ impl Node {
         Ok(took)
     }
 
+    /// ADD of a pod that asks for ports of the node, as a runtime passes them on.
+    pub fn add_with_ports(&self, pod: &Pod, mappings: &Value) -> Result<Attachment> {
+        let reply = self.plugin_with_ports("ADD", pod, mappings)?;
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
+    }
+
+    /// Runs the plugin for such a pod.
+    pub fn plugin_with_ports(&self, verb: &str, pod: &Pod, mappings: &Value) -> Result<Reply> {
+        let asked = serde_json::json!({"portMappings": mappings});
+        self.run_plugin(&[], verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
+    }
+
     /// Runs the plugin with environment and input as libcni gives them.
     pub fn plugin(&self, verb: &str, pod: &Pod, previous: Option<&Value>) -> Result<Reply> {
         self.plugin_under(&[], verb, pod, previous)
@@ -245,6 +257,10 @@ impl Node {
         pod: &Pod,
         previous: Option<&Value>,
     ) -> Result<Reply> {
+        self.run_plugin(wrapper, verb, pod, &self.netconf.json(previous))
+    }
+
+    fn run_plugin(&self, wrapper: &[&str], verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
         let words = [wrapper, &["cni-shim"]].concat();
         let mut command = self.machine.enter(words[0]);
         command.args(&words[1..]);
@@ -262,7 +278,7 @@ impl Node {
         let mut child = command.spawn().context("starting nsenter")?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends before it has read all has its reasons, which its output tells.
-            drop(stdin.write_all(self.netconf.json(previous).to_string().as_bytes()));
+            drop(stdin.write_all(input.to_string().as_bytes()));
         }
         let output = child.wait_with_output()?;
         Ok(Reply {

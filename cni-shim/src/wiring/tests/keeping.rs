@@ -99,7 +99,8 @@ fn another_containers_interface_is_never_deleted() {
     let path = pod.path();
     lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None };
+        let unwiring =
+            Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None, ports: &[] };
         assert!(unwire(&mut host, Some(&mut pod), &unwiring).unwrap().is_empty());
     });
     assert_eq!((pod.state(), lab.node.state()), before);
@@ -114,7 +115,8 @@ fn an_end_that_lost_its_partner_is_removed() {
     let path = pod.path();
     let removed = lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
+        let unwiring =
+            Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None, ports: &[] };
         unwire(&mut host, Some(&mut pod), &unwiring).unwrap()
     });
     assert!(removed.iter().any(|words| words.contains("in the pod")), "{removed:?}");
@@ -154,7 +156,7 @@ fn check_names_each_loss() {
         let name = HostEnd::of(&attachment).name;
         let look = || {
             lab.with(&pod, |host, pod, uplink| {
-                let preparation = Preparation { addresses: &addresses, masquerade: None };
+                let preparation = Preparation { addresses: &addresses, ..Preparation::default() };
                 let own = node_addresses();
                 check(host, pod, &wiring(&attachment, &addresses, uplink, &own), &preparation).unwrap()
             })
