@@ -99,16 +99,16 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let mut settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        settings.push("listen_addresses=".to_owned());
-        settings.push(format!("unix_socket_directories={}", dir.display()));
+        let mut all =
+            vec!["listen_addresses=".to_owned(), format!("unix_socket_directories={}", dir.display())];
         if durability == Durability::Unneeded {
-            settings
-                .extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
+            all.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
         }
+        // The last word counts.
+        all.extend(settings.iter().map(|&setting| setting.to_owned()));
         let mut keeper = as_server_user(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER, "keeper"]).arg(&dir).arg(program("postgres")).arg("-D").arg(&data);
-        for setting in settings {
+        for setting in all {
             keeper.arg("-c").arg(setting);
         }
         // A group of its own: Ctrl-C at the terminal is for the tests, and their end ends it.

@@ -7,4 +7,5 @@ mod plans;
 mod replicas;
 mod side_by_side;
 mod store;
+mod tls;
 mod trouble;
