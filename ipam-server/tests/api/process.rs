@@ -162,7 +162,8 @@ fn bad_arguments_exit_2_with_the_cure() {
     let output = command(&["serve"]).env("IPAM_DATABASE", nowhere).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("ipam at 127.0.0.1:1 as ipam") && !text.contains("secret"), "{text}");
+    assert!(text.contains("ipam at 127.0.0.1:1 as ipam") && text.contains("refused"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
 }
 
 #[test]

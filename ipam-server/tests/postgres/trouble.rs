@@ -27,11 +27,15 @@ async fn replicas_that_start_at_once_migrate_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_is_undone_is_done_again() {
-    let cluster = cluster(&[]).await;
+    // A connection looks for a circle once, when it has waited so long: by then there is one.
+    let cluster = cluster(&["deadlock_timeout=5s"]).await;
     let store = replica(&cluster).await;
     plan(&store, 2).await;
     register(&store, "n").await;
     let (mut stranger, mut observer) = (stranger(&cluster).await, stranger(&cluster).await);
+
+    // The other one never looks.
+    stranger.execute("SET deadlock_timeout = '1h'").await.unwrap();
 
     // Somebody who takes the locks the other way round: the database ends the circle.
     stranger.execute("BEGIN; UPDATE counter SET value = value WHERE name = 'change'").await.unwrap();

@@ -9,7 +9,7 @@
 use super::{PostgresUrl, Scope};
 use crate::store::{Result, StoreError};
 use sqlx::{
-    Connection, Executor, PgPool, Postgres, Transaction,
+    Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
     migrate::{MigrateError, Migrator},
     postgres::PgPoolOptions,
 };
@@ -65,11 +65,16 @@ impl PostgresDb {
         if options.get_application_name().is_none() {
             options = options.application_name("ipam-server");
         }
+        // Not by a pool, which would try until its time is up and not say why it could not.
+        let mut first = PgConnection::connect_with(&options).await?;
+        check(&mut first).await?;
+        first.close().await?;
         let writing = options.clone().options(BY_INDEX);
-        let planner = pool(1).connect_with(writing.clone()).await?;
-        check(&planner).await?;
-        let (writers, readers) = (pool(4).connect_lazy_with(writing), pool(8).connect_lazy_with(options));
-        Ok(Self { planner, writers, readers })
+        Ok(Self {
+            planner: pool(1).connect_lazy_with(writing.clone()),
+            writers: pool(4).connect_lazy_with(writing),
+            readers: pool(8).connect_lazy_with(options),
+        })
     }
 
     /// Replicas that start at once wait for each other (an advisory lock of sqlx's), as long as it takes.
@@ -128,10 +133,11 @@ async fn begin(pool: &PgPool, statement: &'static str) -> Result<Transaction<'st
 }
 
 /// Whether the server can be worked with.
-async fn check(pool: &PgPool) -> Result<()> {
+async fn check(connection: &mut PgConnection) -> Result<()> {
     let sql = "SELECT current_setting('server_version_num')::BIGINT, current_setting('server_version'),
         current_setting('server_encoding')";
-    let (number, version, encoding): (i64, String, String) = sqlx::query_as(sql).fetch_one(pool).await?;
+    let (number, version, encoding): (i64, String, String) =
+        sqlx::query_as(sql).fetch_one(connection).await?;
     match fault(number, &version, &encoding) {
         None => Ok(()),
         Some(fault) => Err(StoreError::Unfit(fault)),
