@@ -57,6 +57,19 @@ check: ## Format, lints, documentation, dependencies: all of it must be clean
 bench: ## Measure the planner
 	cargo bench --workspace --benches
 
+FUZZED := stdin cni_args prev_result entry claim
+FUZZ := cni-shim/fuzz
+
+.PHONY: fuzz
+fuzz: ## Fuzz whatever the shim reads, 10 minutes each (FOR=seconds); wants the nightly toolchain
+	@rustup run nightly rustc --version || { echo "fuzz: rustup toolchain install nightly" >&2; exit 1; }
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	for target in $(FUZZED); do \
+		mkdir -p "$(TARGET_DIR)/fuzz/$$target"; \
+		cargo +nightly fuzz run --fuzz-dir $(FUZZ) --target-dir "$(TARGET_DIR)/fuzz/build" --sanitizer none $$target \
+			"$(TARGET_DIR)/fuzz/$$target" $(FUZZ)/corpus/$$target -- -max_total_time=$(or $(FOR),600) -timeout=10; \
+	done
+
 .PHONY: release
 release: ## Static programs into dist/; they run on any Linux of this architecture
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(STATIC) \

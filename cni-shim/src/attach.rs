@@ -7,19 +7,26 @@
 mod add;
 mod check;
 mod del;
+mod enrol;
 mod failure;
 mod gc;
 mod keep;
+mod leaks;
 mod node;
 mod status;
+mod strangers;
 mod sync;
 
 pub use add::{Added, add};
 pub use check::check;
 pub use del::del;
+pub use enrol::enrol;
 pub(crate) use failure::retriable;
 pub use gc::gc;
 pub use keep::{Kept, keep};
+pub use leaks::{Leak, Suspect, Swept, suspects, sweep};
 pub use node::NodeContext;
+pub(crate) use node::{prefixes, turn};
 pub use status::status;
+pub use strangers::{Probed, probe_block};
 pub use sync::{Outcome, Summary, sync};

@@ -1,6 +1,8 @@
 //! `cni-shim` by hand: what a person or a unit file runs on a node.
 
+mod attachment;
 mod credential;
+mod install;
 mod settings;
 mod status;
 
@@ -8,12 +10,15 @@ use crate::{
     agent,
     attach::{self, NodeContext, Outcome},
     cni::netconf::{LogLevel, NetConf, NodeConf},
+    install::{Upkeep, When},
     log,
     service::{Patience, Service},
     tally,
-    wiring::{Host, announce, uplink},
+    wiring::{Host, announce, conntrack::Forgetting, uplink},
 };
+use attachment::{AttachArguments, DetachArguments};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use install::{InstallArguments, Placement, UninstallArguments};
 use serde::Serialize;
 use settings::Settings;
 use std::{
@@ -33,6 +38,16 @@ struct Arguments {
     command: Option<Command>,
 }
 
+const INSTALL_EXAMPLES: &str = "Examples:
+  cni-shim install --config /etc/cni-shim/vnet.json
+  cni-shim install --server https://10.240.0.4:8420 --ca-file /etc/cni-shim/ca.pem \\
+      --token-file /var/lib/cni-shim/token --pool workers
+  cni-shim install --config /etc/cni-shim/vnet.conflist --plugin-dir /usr/lib/cni   # with Debian's portmap";
+
+const UNINSTALL_EXAMPLES: &str = "Examples:
+  systemctl stop cni-shim; cni-shim uninstall
+  cni-shim uninstall --config /etc/cni-shim/vnet.json   # where that names other directories";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Tell the service of every attachment, and hear what became of this node.
@@ -47,13 +62,35 @@ enum Command {
     Join(JoinArguments),
     /// Get this node another token by the one it has, which ends within the hour.
     Rotate(Settings),
+    /// Put the plugin and its network configuration on this node, and set the node up for pods.
+    ///
+    /// In this order: the binary; the node's claim, which a node that the service does not know gets by registering in
+    /// --pool; sysctls, rules and neighbour tables; the configuration, which tells the runtime that pods can be started.
+    /// Plugins chained behind ours in a configuration that is there are kept. What is changed is written down first, for
+    /// uninstall. Running it again goes on where it ended, and puts a newer binary in place under running pods.
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(InstallArguments),
+    /// Leave this node as install found it.
+    ///
+    /// The network configuration goes first, then the binary, the nftables table, and whatever sysctl still has the value
+    /// that we set gets the one that it had. Files and values that others changed since stay as they are. The claim and
+    /// the node's token stay: the service knows the node by them until it is deleted.
+    #[command(after_help = UNINSTALL_EXAMPLES)]
+    Uninstall(UninstallArguments),
     /// Stay on this node and keep what is wired as it was made; speak with the service.
     ///
-    /// Puts back routes, neighbours, sysctls and rules that others took away, ends answers for
-    /// addresses that no pod has, and syncs what the service has not heard of. Serves /livez and
-    /// /metrics on loopback.
+    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours,
+    /// sysctls and rules that others took away, ends answers for addresses that no pod has, and syncs what the service has
+    /// not heard of. Sweeps what pods left whose end the runtime did not tell, and keeps addresses from pods that other
+    /// machines answer for. Serves /livez and /metrics on loopback.
     Agent(AgentArguments),
-    /// Show this node's claim and its attachments, from its own files alone.
+    /// Give a container that no runtime attaches an address and an interface, and print the result.
+    ///
+    /// The same as a runtime's ADD: a second one for the same interface fails and harms nothing.
+    Attach(AttachArguments),
+    /// Take them away again; success where there is nothing.
+    Detach(DetachArguments),
+    /// Show this node's claim and its attachments, from its own files, and what of its kernel is in their way.
     Status(Settings),
     /// Tell the segment that addresses are here now: what ADD leaves to a process of its own.
     #[command(hide = true)]
@@ -63,6 +100,16 @@ enum Command {
         uplink: String,
         /// The addresses
         addresses: Vec<IpAddr>,
+    },
+    /// Have the kernel forget connections: what ADD and DEL leave to a process of its own.
+    #[command(hide = true)]
+    Forget {
+        /// A pod that is gone
+        #[arg(long = "pod", value_name = "ADDRESS")]
+        pods: Vec<IpAddr>,
+        /// A UDP port that leads to a pod from now on
+        #[arg(long, value_name = "PORT=ADDRESS", value_parser = port_of_pod)]
+        udp: Vec<(u16, IpAddr)>,
     },
 }
 
@@ -77,9 +124,23 @@ struct JoinArguments {
 
 #[derive(Debug, Args)]
 struct AgentArguments {
+    /// Install the plugin and its configuration, as install does, although that has not run on this node
+    #[arg(long)]
+    install: bool,
+    #[command(flatten)]
+    placement: Placement,
     /// Where /livez and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8421")]
     listen: SocketAddr,
+    /// Longest pause between two rounds; what the kernel tells of is seen to at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
+    /// How long something must look like the rest of a pod, with nobody to end it, before it is swept
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    leak_grace: u64,
+    /// How often machines that answer for addresses of the block are asked again; silent twice, they are gone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    ask_again: u64,
     #[command(flatten)]
     settings: Settings,
 }
@@ -119,8 +180,16 @@ pub fn run() -> ExitCode {
         Command::Sync(settings) => sync(&settings),
         Command::Join(arguments) => credential::join(&arguments),
         Command::Rotate(settings) => credential::rotate(&settings),
+        Command::Install(arguments) => install::install(&arguments),
+        Command::Uninstall(arguments) => install::uninstall(&arguments),
         Command::Agent(arguments) => stay(&arguments),
+        Command::Attach(arguments) => attachment::attach(&arguments),
+        Command::Detach(arguments) => attachment::detach(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
+        Command::Forget { pods, udp } => {
+            Forgetting { pods, udp }.forget();
+            Ok(())
+        }
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),
     };
     match done {
@@ -130,6 +199,11 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn port_of_pod(text: &str) -> Result<(u16, IpAddr), String> {
+    let parts = text.split_once('=').and_then(|(port, pod)| Some((port.parse().ok()?, pod.parse().ok()?)));
+    parts.ok_or_else(|| "give PORT=ADDRESS".to_owned())
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {
@@ -180,7 +254,12 @@ fn stay(arguments: &AgentArguments) -> Result<(), String> {
         return Err("the agent keeps what a network configuration says: give --config FILE".to_owned());
     };
     (network.node, network.uplink) = (conf.node, conf.uplink);
-    agent::run(&network, arguments.listen)
+    let when = if arguments.install { When::Asked } else { When::AsBefore };
+    let upkeep = Upkeep::of(arguments.placement.installation(&arguments.settings)?, when);
+    let AgentArguments { listen, every, leak_grace, ask_again, .. } = arguments;
+    let seconds = |number: &u64| Duration::from_secs(*number);
+    let pace = agent::Pace { every: seconds(every), grace: seconds(leak_grace), again: seconds(ask_again) };
+    agent::run(&network, *listen, pace, upkeep)
 }
 
 fn announce(uplink: &str, addresses: &[IpAddr]) -> Result<(), String> {

@@ -10,6 +10,7 @@ pub(crate) mod result;
 pub(crate) mod version;
 
 mod go_json;
+mod port_wishes;
 mod valid;
 mod wishes;
 
@@ -17,6 +18,7 @@ pub use args::CniArgs;
 pub use env::{Invocation, Verb};
 pub use error::{CniError, Code};
 pub use netconf::{NetConf, WhenUnreachable};
+pub use port_wishes::chains_portmap;
 pub use result::{Dns, Interface, Ip, PluginResult, Route};
 pub use valid::ValidAttachments;
 pub use version::SpecVersion;

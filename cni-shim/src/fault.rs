@@ -1,4 +1,4 @@
-//! Points at which a test stops ADD, DEL or a sync (feature `fault-points`; nothing in a release).
+//! Points at which a test stops ADD, DEL, a sync, an installation (feature `fault-points`; nothing in a release).
 //!
 //! `CNI_SHIM_FAULT=NAME` ends the process there as SIGKILL would;
 //! `CNI_SHIM_FAULT=NAME!` is a defect that is found there (a panic), and
@@ -32,12 +32,32 @@ pub enum Point {
     /// GC: what there is in the journal is known, nothing is taken away. Each attachment that is then
     /// passes the points of a DEL.
     GcAfterBegin,
+    /// Sweep: what looks like a leak for long enough is known, nothing is locked. It then passes the points of a DEL.
+    SweepBeforeLock,
     /// Sync: the journal is listed, nothing is sent.
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
     SyncAfterAnswer,
     /// A lost journal: its entries are there again, its header is not.
     RebuildBeforeHeader,
+    /// Installing a file: what was found is written down, nothing is changed.
+    InstallAfterNote,
+    /// Installing a file: it is written, but not under its name.
+    InstallAfterDraft,
+    /// Installing a file: it is in its place.
+    InstallAfterPlace,
+    /// Installing: the node is set up, its runtime does not know.
+    InstallAfterSetUp,
+    /// Uninstalling: a file is as it was found, and still written down.
+    UninstallAfterFile,
+    /// Uninstalling: the files are as they were, all else is not.
+    UninstallAfterFiles,
+    /// Uninstalling: the rules are gone.
+    UninstallAfterRules,
+    /// Uninstalling: which sysctls are put back is decided and written down.
+    UninstallAfterDecision,
+    /// Uninstalling: all is as it was, and still written down.
+    UninstallAfterSysctls,
 }
 
 #[cfg(feature = "fault-points")]
@@ -56,9 +76,19 @@ impl Point {
             Self::DelAfterReleased => "del-after-released",
             Self::DelAfterDelete => "del-after-delete",
             Self::GcAfterBegin => "gc-after-begin",
+            Self::SweepBeforeLock => "sweep-before-lock",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
             Self::RebuildBeforeHeader => "rebuild-before-header",
+            Self::InstallAfterNote => "install-after-note",
+            Self::InstallAfterDraft => "install-after-draft",
+            Self::InstallAfterPlace => "install-after-place",
+            Self::InstallAfterSetUp => "install-after-set-up",
+            Self::UninstallAfterFile => "uninstall-after-file",
+            Self::UninstallAfterFiles => "uninstall-after-files",
+            Self::UninstallAfterRules => "uninstall-after-rules",
+            Self::UninstallAfterDecision => "uninstall-after-decision",
+            Self::UninstallAfterSysctls => "uninstall-after-sysctls",
         }
     }
 }

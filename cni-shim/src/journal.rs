@@ -15,6 +15,8 @@ pub mod pick;
 pub(crate) mod picture;
 pub mod rebuild;
 pub(crate) mod store;
+pub(crate) mod strangers;
+pub(crate) mod undo;
 
 pub use attachment_lock::AttachmentLock;
 pub use boot::Uptime;
@@ -26,3 +28,5 @@ pub use pick::{Past, Pick};
 pub use picture::{Picture, Unsound};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};
+pub use strangers::{News, Stranger, Strangers};
+pub use undo::{FileWas, FoundFile, Places, SysctlWas, Undo};

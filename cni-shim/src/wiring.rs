@@ -12,20 +12,31 @@
 //!    [`survey::survey`];
 //! 4. [`announce::announce`] after the answer is on its way.
 //!
+//! [`probe::probe`] asks the segment who else has an address.
+//!
 //! Everything is synchronous and belongs to the calling thread: one netlink
 //! socket a namespace, opened once, requests batched.
 
 pub mod announce;
 pub mod check;
+pub mod conntrack;
+mod detached;
 mod error;
 pub mod firewall;
+pub mod forward_drop;
+mod frame;
 pub mod host;
+pub mod host_ports;
 pub mod identity;
 mod link;
+pub mod listeners;
 mod neighbour;
+pub mod neighbour_table;
 mod netlink;
 mod netns;
 mod nfnetlink;
+mod nftables;
+pub mod probe;
 mod route;
 mod rule;
 pub mod survey;
@@ -35,12 +46,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod transparent;
+pub mod turn;
 pub mod uplink;
 
 pub use crate::mac::{InvalidMac, Mac};
 pub use error::WiringError;
 pub use identity::HostEnd;
 pub use netns::{Host, Pod};
+pub use turn::Turn;
 pub use uplink::Uplink;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

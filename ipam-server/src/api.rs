@@ -18,6 +18,7 @@ mod extents;
 mod extract;
 mod health;
 mod layers;
+mod metrics;
 mod nodes;
 mod plan;
 mod pools;
@@ -32,6 +33,7 @@ mod vnets;
 use crate::store::Store;
 use access::{ADMINS, Guarded, NEW_NODE, NODE, PLANNERS, PUBLIC, READERS, READERS_AND_NODE};
 use axum::{Extension, Router, middleware};
+use metrics::RequestMetrics;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -55,6 +57,7 @@ pub struct Service {
     store: Store,
     credentials: Credentials,
     stopping: Arc<AtomicBool>,
+    requests: Arc<RequestMetrics>,
     document: Arc<str>,
 }
 
@@ -62,7 +65,13 @@ impl Service {
     /// A service over a store.
     #[must_use]
     pub fn new(store: Store, credentials: Credentials) -> Self {
-        Self { store, credentials, stopping: Arc::new(AtomicBool::new(false)), document: document().into() }
+        Self {
+            store,
+            credentials,
+            stopping: Arc::new(AtomicBool::new(false)),
+            requests: RequestMetrics::new(),
+            document: document().into(),
+        }
     }
 
     /// From now on the service says that it is not ready.
@@ -107,6 +116,7 @@ fn operations() -> OpenApiRouter<Service> {
         .routes(routes!(credential::delete).only(ADMINS))
         .routes(routes!(credential::put).only(NEW_NODE))
         .routes(routes!(events::list).only(READERS))
+        .routes(routes!(metrics::get).only(READERS))
         .routes(routes!(health::livez).only(PUBLIC))
         .routes(routes!(health::readyz).only(PUBLIC))
         .routes(routes!(docs::document).only(PUBLIC))
@@ -123,16 +133,20 @@ pub fn router(service: Service) -> Router {
     let (operations, _) = operations().split_for_parts();
     // The guards of operations find the service beside the request.
     let service_of_guards = Extension(service.clone());
-    surrounded(operations.merge(docs::page()).layer(service_of_guards)).with_state(service)
+    let requests = Arc::clone(&service.requests);
+    surrounded(operations.merge(docs::page()).layer(service_of_guards), requests).with_state(service)
 }
 
 /// Routes with what surrounds every request.
-fn surrounded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+fn surrounded<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    requests: Arc<RequestMetrics>,
+) -> Router<S> {
     routes
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::unknown_method)
         .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(middleware::from_fn(layers::observe))
+        .layer(middleware::from_fn_with_state(requests, layers::observe))
 }
 
 #[cfg(test)]
@@ -146,7 +160,7 @@ mod tests {
         async fn secret() {
             panic!("the secret is 42");
         }
-        let router = surrounded(Router::new().route("/", get(secret)));
+        let router = surrounded(Router::new().route("/", get(secret)), RequestMetrics::new());
         let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(response.status(), 500);
         assert_eq!(response.headers()["content-type"], problem::PROBLEM_JSON);

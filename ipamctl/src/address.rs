@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use clap::Subcommand;
-use ipam_api::wire::{AddressInfo, Allocation, AllocationState};
+use ipam_api::wire::{AddressInfo, Allocation, AllocationState, Conflict};
 use std::net::IpAddr;
 
 const COLUMNS: &[Column<AddressInfo>] = &[
@@ -22,6 +22,7 @@ const COLUMNS: &[Column<AddressInfo>] = &[
     column("NODE", |info| optional(info.node.as_ref())),
     column("ATTACHMENT", |info| optional(info.allocation.as_ref().map(attachment).as_ref())),
     column("POD", |info| optional(info.allocation.as_ref().and_then(pod).as_ref())),
+    column("CONFLICT", |info| optional(info.conflict.as_ref().map(conflict).as_ref())),
     column("HOLDER", |info| optional(info.allocation.as_ref().map(holder).as_ref())),
 ];
 
@@ -40,6 +41,10 @@ fn holder(allocation: &Allocation) -> String {
         AllocationState::Held => format!("has it for {since}"),
         AllocationState::Released => format!("gave it back {since} ago"),
     }
+}
+
+fn conflict(conflict: &Conflict) -> String {
+    format!("{} answers for it", conflict.mac)
 }
 
 #[derive(Debug, Subcommand)]

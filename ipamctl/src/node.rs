@@ -15,7 +15,7 @@ use ipam_api::{
     client::{NodeDeletion, VmFate, all_pages},
     line::Line,
     names::{NodeName, PoolName},
-    wire::{Allocator, Node, NodeCredential, NodeSpec, TokenState},
+    wire::{Allocator, Conflict, Node, NodeCredential, NodeSpec, TokenState},
 };
 use std::net::IpAddr;
 
@@ -33,6 +33,7 @@ const COLUMNS: &[Column<Node>] = &[
     wide("LEAVING", |node| joined(node.block.leaving.iter().map(range))),
     wide("ALLOCATOR", |node| word(&node.allocator)),
     wide("RESTING", |node| node.resting.len().to_string()),
+    wide("CONFLICTS", |node| joined(node.conflicts.iter().map(conflict))),
     wide("CLAIM", |node| node.claim.to_string()),
     wide("BOOT", |node| optional(node.boot.as_ref().map(|boot| boot.seq).as_ref())),
     wide("UID", |node| optional(node.uid.as_ref())),
@@ -176,6 +177,11 @@ fn credential(credential: &NodeCredential) -> String {
         (at @ Some(_), TokenState::Valid) => format!("{state}, ends {}", end(at)),
         (at @ Some(_), TokenState::Expired | TokenState::Spent) => format!("{state}, ended {}", end(at)),
     }
+}
+
+/// `10.240.1.7 (02:00:00:00:00:0b)`.
+fn conflict(conflict: &Conflict) -> String {
+    format!("{} ({})", conflict.address, conflict.mac)
 }
 
 /// `30 addresses (10.240.1.0-10.240.1.29)`.

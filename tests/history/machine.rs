@@ -265,6 +265,7 @@ impl Vm {
                     host_end: host_end(attachment),
                     addresses: lives.iter().map(|(address, _)| *address).collect(),
                     mac: None,
+                    ports: Vec::new(),
                 });
             found.collect()
         })

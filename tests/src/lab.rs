@@ -7,31 +7,38 @@
 //! that runs inside: nothing remains, however this process ends.
 
 mod addressing;
+mod agent;
 mod authority;
 mod binaries;
+mod daemon;
 mod fabric;
 mod journal;
 mod machine;
+mod meddler;
 mod netconf;
 mod node;
 mod ping;
 mod pod;
 mod run;
 mod server;
+mod talk;
 mod wait;
 
 pub use addressing::{Addressing, Families};
+pub use agent::Agent;
 pub use authority::{Authority, Identity};
 pub use binaries::Binaries;
 pub use fabric::Fabric;
 pub use journal::JournalEntry;
 pub use machine::Machine;
+pub use meddler::{Fault, Meddler};
 pub use netconf::Netconf;
 pub use node::{CniError, Node, Reply};
 pub use ping::{Echo, ping};
 pub use pod::{Attachment, Pod};
 pub use run::{run, run_full};
 pub use server::Server;
+pub use talk::{Answering, Heard, ask, ask_from};
 pub use wait::until;
 
 use anyhow::{Result, bail};
@@ -122,7 +129,16 @@ impl Lab {
         self.nodes.iter().try_for_each(|node| self.let_join(node))
     }
 
-    /// Gives a registered node a token of its own, by a join token for that node alone.
+    /// The same without the nodes, which register themselves then.
+    pub fn lay_out_without_nodes(&self) -> Result<()> {
+        let registers = |command: &&Vec<String>| command.first().is_some_and(|noun| noun == "node");
+        for command in self.layout(PoolShape::default()).iter().filter(|command| !registers(command)) {
+            self.ctl(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Gives a node a token of its own, by a join token for that node alone.
     pub fn let_join(&self, node: &Node) -> Result<()> {
         let token = self.ctl(&[
             "token",

@@ -2,7 +2,7 @@
 
 use crate::{
     cni::netconf::NodeConf,
-    journal::{Journal, Uptime},
+    journal::{ClaimFile, Entry, Journal, Strangers, Uptime},
     tally::{Distribution, RESTED, TOOK, Tally},
 };
 use ipam_api::wire::EntryState;
@@ -12,6 +12,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 use std::{
+    collections::BTreeSet,
     fmt,
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
@@ -83,8 +84,30 @@ fn addresses(encoder: &mut DescriptorEncoder<'_>, journal: &Journal) -> fmt::Res
     let Ok(Some(claim)) = journal.claim() else { return Ok(()) };
     let Ok(block) = claim.line().and_then(|line| claim.block(line)) else { return Ok(()) };
     let size = usize::try_from(block.iter().map(|extent| extent.size()).sum::<u64>()).unwrap_or(usize::MAX);
-    let left = size.saturating_sub(used);
-    gauge(encoder, "addresses_left", "Addresses of the block that no pod holds", left)
+    let strangers = journal.strangers(&claim);
+    let kept_from_pods = kept_from_pods(&claim, &strangers, &entries);
+    let left = size.saturating_sub(used + kept_from_pods);
+    gauge(encoder, "addresses_left", "Addresses of the block that pods can get", left)?;
+    let known = strangers.known();
+    let help = "Addresses of the block that other machines answer for";
+    gauge(encoder, "conflicts", help, known.len())?;
+    let help = "A machine that answers for an address of the block";
+    let mut conflict = encoder.encode_descriptor("conflict", help, None, MetricType::Gauge)?;
+    for one in known {
+        let labels = [("address", one.address.to_string()), ("mac", one.mac.to_string())];
+        conflict.encode_family(&labels)?.encode_gauge(&1)?;
+    }
+    Ok(())
+}
+
+/// How many offsets no pod has, and none can get for the strangers there.
+fn kept_from_pods(claim: &ClaimFile, strangers: &Strangers, entries: &[Entry]) -> usize {
+    let Ok(line) = claim.line() else { return 0 };
+    let held =
+        |at| entries.iter().any(|one| one.is_live() && line.offset_of(one.address).is_ok_and(|of| of == at));
+    let theirs: BTreeSet<_> =
+        strangers.known().iter().filter_map(|one| line.offset_of(one.address).ok()).collect();
+    theirs.into_iter().filter(|&at| !held(at)).count()
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> fmt::Result {

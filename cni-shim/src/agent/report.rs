@@ -30,6 +30,7 @@ pub(super) struct Report {
     rounds_failed: Counter,
     mended: Counter,
     removed: Counter,
+    swept: Counter,
     broken: Gauge,
     last_sync: Gauge,
 }
@@ -55,12 +56,14 @@ impl Report {
             counter("rounds_failed", "Rounds in which something could not be looked at or told");
         let mended = counter("datapath_mended", "Routes, neighbours, sysctls and rules put back");
         let removed = counter("proxies_removed", "Answers ended for addresses that no pod has");
+        let swept = counter("leaks_swept", "Attachments taken away whose end nobody told");
         Self {
             registry,
             round: AtomicU64::new(Uptime::now().0),
             rounds_failed,
             mended,
             removed,
+            swept,
             broken,
             last_sync,
         }
@@ -70,6 +73,10 @@ impl Report {
         self.mended.inc_by(kept.mended.len() as u64);
         self.removed.inc_by(kept.removed.len() as u64);
         self.broken.set(count(kept.broken.len()));
+    }
+
+    pub(super) fn swept(&self, leaks: u64) {
+        self.swept.inc_by(leaks);
     }
 
     pub(super) fn failed(&self) {
@@ -86,8 +93,8 @@ impl Report {
         self.round.store(Uptime::now().0, Ordering::Relaxed);
     }
 
-    fn is_alive(&self) -> bool {
-        Uptime(self.round.load(Ordering::Relaxed)).age_at(Uptime::now()) < ALIVE
+    fn is_alive(&self, now: Uptime) -> bool {
+        Uptime(self.round.load(Ordering::Relaxed)).age_at(now) < ALIVE
     }
 }
 
@@ -120,7 +127,7 @@ pub(super) fn serve(report: Arc<Report>, listen: SocketAddr) -> io::Result<Socke
 }
 
 async fn livez(State(report): State<Arc<Report>>) -> impl IntoResponse {
-    if report.is_alive() {
+    if report.is_alive(Uptime::now()) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no round has ended for two minutes\n")
@@ -136,5 +143,41 @@ async fn metrics(State(report): State<Arc<Report>>) -> impl IntoResponse {
             text,
         ),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, [("content-type", "text/plain")], String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn report() -> Report {
+        let conf =
+            serde_json::json!({"cniVersion": "1.0.0", "name": "pods", "server": "unix:///s", "node": "n1"});
+        let mut conf = crate::cni::NetConf::parse(conf.to_string().as_bytes()).unwrap();
+        conf.node.state_dir = Path::new("/nonexistent").to_owned();
+        Report::of(&conf.node)
+    }
+
+    #[test]
+    fn an_agent_hangs_when_no_round_has_ended_for_two_minutes() {
+        let report = report();
+        report.round.store(7_000_000, Ordering::Relaxed);
+        let ended = Uptime(7_000_000);
+        assert!(report.is_alive(ended.plus(ALIVE - Duration::from_micros(1))));
+        assert!(!report.is_alive(ended.plus(ALIVE)));
+        report.ended();
+        assert!(report.is_alive(Uptime::now()), "the next one ended after all");
+    }
+
+    #[tokio::test]
+    async fn livez_is_503_while_it_hangs() {
+        let report = Arc::new(report());
+        assert_eq!(livez(State(Arc::clone(&report))).await.into_response().status(), StatusCode::OK);
+        // So long ago that the machine may not have been up yet: the clock counts from the boot.
+        let Some(long_ago) = Uptime::now().0.checked_sub(ALIVE.as_micros() as u64) else { return };
+        report.round.store(long_ago, Ordering::Relaxed);
+        let status = livez(State(report)).await.into_response().status();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

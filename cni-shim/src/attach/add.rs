@@ -1,6 +1,7 @@
 //! ADD: intent first, then the service and the kernel at the same time.
 
 mod picking;
+mod ports;
 
 use self::picking::Picked;
 use super::{
@@ -13,9 +14,12 @@ use crate::{
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Conflict, Entry, Uptime},
     log,
+    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
-        self, Host, HostEnd, Pod, WiringError, gateway_for,
+        self, Host, HostEnd, Pod, Turn, WiringError,
+        conntrack::Forgetting,
+        gateway_for,
         transparent::{self, Unwiring, Wired, Wiring},
     },
 };
@@ -24,7 +28,7 @@ use ipam_api::{
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
-use std::{fs::File, net::IpAddr, path::Path, time::Instant};
+use std::{net::IpAddr, path::Path, time::Instant};
 
 /// How many addresses an ADD tries before it leaves the next try to the runtime.
 const TRIES: usize = 4;
@@ -36,14 +40,18 @@ pub struct Added {
     pub result: PluginResult,
     uplink: wiring::Uplink,
     addresses: Vec<IpAddr>,
+    ports: Vec<PortMapping>,
 }
 
 impl Added {
-    /// Has another process tell the segment where the addresses are now. The pod works
-    /// without; do it once the result is printed.
+    /// Has other processes tell the segment where the addresses are now, and the kernel that flows to UDP ports
+    /// have another end. The pod works without; do it once the result is printed.
     pub fn announce(&self) {
         if let Err(error) = wiring::announce::detached(&self.uplink, &self.addresses) {
             log::warn(format_args!("nobody announces {:?}: {error}", self.addresses));
+        }
+        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached() {
+            log::warn(format_args!("flows to its UDP ports are not forgotten: {error}"));
         }
     }
 }
@@ -92,12 +100,15 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         // Again, for the reason why there is none.
         None => wiring::uplink::find(&mut host, conf.uplink.as_deref())?,
     };
+    let ports = ports::ours(&wishes.ports, conf);
+    ports::refuse_impossible(&ports, &claim, &context)?;
     let ground = Ground::of(uplink, conf, &claim);
-    let turn = context.journal.lock_file("host.lock")?;
+    let turn = context.turn()?;
     let mut add = Add {
         invocation,
         conf,
         wishes,
+        ports,
         netns,
         attachment,
         context,
@@ -163,13 +174,15 @@ struct Add<'a> {
     invocation: &'a Invocation,
     conf: &'a NetConf,
     wishes: Wishes,
+    /// The node's ports that are to lead to the pod.
+    ports: Vec<PortMapping>,
     netns: &'a Path,
     attachment: Attachment,
     context: NodeContext<'a>,
     service: Service,
     ground: Ground,
     /// Locked by the process that sets the node up.
-    turn: File,
+    turn: Turn,
     host: &'a mut Host,
     pod: &'a mut Pod,
     /// Addresses of the block that the host uses, once one turned out to be so.
@@ -186,6 +199,8 @@ impl Add<'_> {
     fn attempt(&mut self) -> Result<Attempt, CniError> {
         fault::at(Point::AddBeforeIntent);
         let picked = self.pick()?;
+        // Of the block as it is now: it may have grown since, and this address be of what it got.
+        self.ground = Ground::of(self.ground.uplink.clone(), self.conf, &picked.claim);
         fault::at(Point::AddAfterIntent);
         // What the service may cost this try, whatever it is asked.
         let end = Instant::now() + self.conf.node.timeout;
@@ -231,7 +246,7 @@ impl Add<'_> {
         let entry = &picked.entry;
         let stamp = self.context.stamp(&picked.claim, entry.seq);
         let (service, attachment) = (&self.service, &self.attachment);
-        let preparation = self.ground.preparation(self.conf, &entry.addresses);
+        let preparation = self.ground.preparation(self.conf, &entry.addresses, &entry.ports);
         let wiring = Wiring {
             attachment,
             addresses: &entry.addresses,
@@ -239,6 +254,7 @@ impl Add<'_> {
             uplink: &self.ground.uplink,
             mtu: self.conf.mtu.unwrap_or(0),
             mac: entry.mac,
+            ports: &entry.ports,
         };
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
@@ -303,6 +319,7 @@ impl Add<'_> {
             result: self.result(entry, wired),
             uplink: self.ground.uplink.clone(),
             addresses: entry.addresses.clone(),
+            ports: entry.ports.clone(),
         })))
     }
 
@@ -409,6 +426,7 @@ impl Add<'_> {
                 addresses: &entry.addresses,
                 uplink: Some(&self.ground.uplink.name),
                 mac: entry.mac,
+                ports: &entry.ports,
             };
             if let Err(error) = transparent::unwire(self.host, Some(self.pod), &unwiring) {
                 // The address is not free as long as the interface is there: DEL goes on with it.

@@ -44,7 +44,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
     let mut host = Host::open()?;
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
     let ground = Ground::of(uplink, conf, &claim);
-    let preparation = ground.preparation(conf, &entry.addresses);
+    let preparation = ground.preparation(conf, &entry.addresses, &entry.ports);
     let wiring = Wiring {
         attachment: &attachment,
         addresses: &entry.addresses,
@@ -52,6 +52,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         uplink: &ground.uplink,
         mtu: conf.mtu.unwrap_or(0),
         mac: mac_of(&before, &entry),
+        ports: &entry.ports,
     };
     let found = wiring::check::check(&mut host, &mut pod, &wiring, &preparation)?;
     findings.extend(found.iter().map(ToString::to_string));

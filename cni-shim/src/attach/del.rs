@@ -6,9 +6,11 @@ use crate::{
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
+    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
+        conntrack::Forgetting,
         transparent::{self, Unwiring},
     },
 };
@@ -90,10 +92,15 @@ pub(super) fn take_away(
     // Where it was wired, not where the configuration would wire it now.
     let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
     let mac = entries.iter().find_map(|entry| entry.mac);
-    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
+    let ports: Vec<PortMapping> = entries.iter().flat_map(|entry| entry.ports.clone()).collect();
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac, ports: &ports };
     let removed = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));
+    }
+    // Not before: until then packets would bring them back.
+    if let Err(error) = Forgetting::pod(&addresses).detached() {
+        log::warn(format_args!("connections of {addresses:?} are not forgotten: {error}"));
     }
     fault::at(Point::DelAfterUnwire);
 
@@ -158,7 +165,7 @@ fn tell_all(context: &NodeContext<'_>, claim: &ClaimFile, attachment: &Attachmen
         reached = tell(context, &service, claim, &entry)?;
     }
     let now = Uptime::now();
-    if reached && (confirms || others.iter().any(|entry| context.is_overdue(entry, now))) {
+    if reached && (confirms || others.iter().any(|entry| entry.is_overdue(now, context.conf.timeout))) {
         catch_up(context, &service, end);
     }
     Ok(())

@@ -8,13 +8,16 @@ use super::{
 use crate::{
     cni::{CniError, NetConf},
     journal::{AttachmentLock, ClaimFile, Entry},
+    ports::PortMapping,
     wiring::{
         self, Host, WiringError,
+        host_ports::{self, Published},
         survey::{remove_proxies, survey},
         transparent::{self, Wiring},
     },
 };
 use ipam_api::wire::EntryState;
+use std::net::IpAddr;
 
 /// What one look found and did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,19 +43,27 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let ground = Ground::of(uplink, conf, &claim);
     let mut kept = Kept::default();
 
-    let turn = context.journal.lock_file("host.lock")?;
-    let preparation = ground.preparation(conf, &claim.node.addresses);
+    // Read before anything else: an ADD writes its entry before it leads a port.
+    let published = host_ports::published();
+    let (entries, unread) = context.journal.picture()?.as_far_as_known();
+    kept.broken.extend(unread.map(|error| error.to_string()));
+    let turn = context.turn()?;
+    let wired = || entries.iter().filter(|entry| entry.state == EntryState::Wired);
+    let ports: Vec<PortMapping> = wired().flat_map(|entry| entry.ports.clone()).collect();
+    let preparation = ground.preparation(conf, &claim.node.addresses, &ports);
     match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
         Ok(changed) => kept.mended.extend(changed),
         Err(error) => kept.broken.push(error.to_string()),
     }
-    let (entries, unread) = context.journal.picture()?.as_far_as_known();
-    kept.broken.extend(unread.map(|error| error.to_string()));
-    for entry in entries.iter().filter(|entry| entry.state == EntryState::Wired) {
+    for entry in wired() {
         match reassert(&mut host, &context, &claim, &ground, entry) {
             Ok(missing) => kept.mended.extend(missing),
             Err(error) => kept.broken.push(format!("{}: {error}", entry.attachment())),
         }
+    }
+    match published {
+        Ok(published) => remove_stale_ports(&mut host, &context, &published, &mut kept)?,
+        Err(error) => kept.broken.push(error.to_string()),
     }
     remove_stale(&mut host, &context, &claim, &ground, &mut kept)?;
     Ok(kept)
@@ -85,8 +96,37 @@ fn reassert(
         // Both ends have theirs already; IPv6 wants to see one that it can live with.
         mtu: 0,
         mac: entry.mac,
+        ports: &entry.ports,
     };
     Ok(transparent::reassert(host, &wiring)?)
+}
+
+/// Ends leading ports to addresses that no pod has: nobody would answer there, or the next one who gets it.
+fn remove_stale_ports(
+    host: &mut Host,
+    context: &NodeContext<'_>,
+    published: &[Published],
+    kept: &mut Kept,
+) -> Result<(), CniError> {
+    let mut stale: Vec<IpAddr> = published.iter().map(|one| one.pod).collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let (entries, unread) = context.journal.picture()?.as_far_as_known();
+    // Where the journal is lost the host still knows who lives.
+    let ends = survey(host, None, &[])?.ends;
+    let lives = |address: &IpAddr| {
+        entries.iter().any(|entry| entry.is_live() && entry.addresses.contains(address))
+            || ends.iter().any(|end| end.addresses.contains(address))
+    };
+    stale.retain(|address| unread.is_none() && !lives(address));
+    match host_ports::withdraw(&stale) {
+        Ok(removed) => {
+            kept.removed.extend(removed.iter().map(|words| format!("{words}, which no pod has")));
+        }
+        Err(error) => kept.broken.push(error.to_string()),
+    }
+    Ok(())
 }
 
 fn remove_stale(

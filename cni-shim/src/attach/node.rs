@@ -4,20 +4,24 @@ use super::sync::{self, Outcome};
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
     journal::{
-        self, Card, ClaimFile, Entry, Firmware, Found, Journal, Machine, Readiness, Standing, Uptime, boot,
+        self, Card, ClaimFile, Firmware, Found, Journal, Machine, Readiness, Standing, SysctlWas, Uptime,
+        boot,
     },
     log,
+    ports::PortMapping,
     service::{Heard, Service},
     wiring::{
-        Host, Uplink, WiringError,
-        host::{Masquerade, Preparation},
+        Host, Turn, Uplink, WiringError,
+        host::{HostPorts, Masquerade, Metadata, Preparation},
+        host_ports::{self, Published},
         survey::{Survey, survey},
+        sysctl::Change,
         uplink,
     },
 };
 use ipam_api::wire::{Allocator, Node, NodeStamp, Seq};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr};
 
 /// This node, as one process of the plugin sees it.
 #[derive(Debug)]
@@ -56,6 +60,11 @@ impl<'a> NodeContext<'a> {
             uplink_name,
             uplink,
         })
+    }
+
+    /// How this process gets its turn to change the node, with what was found written down first.
+    pub(crate) fn turn(&self) -> Result<Turn, CniError> {
+        turn(&self.journal, self.boot_id.clone())
     }
 
     /// The header of a request about `seq`.
@@ -168,8 +177,12 @@ impl<'a> NodeContext<'a> {
 
     /// Fetches the node's claim for the first time.
     pub(super) fn fetch(&self, service: &Service) -> Result<(), CniError> {
+        self.adopt_heard(service.node())
+    }
+
+    /// As [`NodeContext::fetch`], of an answer that is there.
+    pub(super) fn adopt_heard(&self, heard: Heard<Node>) -> Result<(), CniError> {
         let name = &self.conf.name;
-        let heard = service.node();
         let unknown = heard.is_not_found();
         match heard {
             Heard::Done(node) => self.adopt(node),
@@ -259,12 +272,14 @@ impl<'a> NodeContext<'a> {
                 own(&claim.node)
             )));
         }
+        let published = host_ports::published().map_err(|error| unread(&error))?;
         let found: Vec<Found> = seen
             .ends
             .into_iter()
             .map(|end| Found {
                 attachment: end.attachment,
                 host_end: end.name,
+                ports: leading_to(&published, &end.addresses),
                 addresses: end.addresses,
                 mac: end.mac,
             })
@@ -287,12 +302,29 @@ impl<'a> NodeContext<'a> {
         };
         survey(&mut host, uplink.as_ref(), within)
     }
+}
 
-    /// Whether the service should have heard of an entry by now: one that is younger
-    /// may still be another process's to send.
-    pub(super) fn is_overdue(&self, entry: &Entry, now: Uptime) -> bool {
-        entry.is_due() && entry.since.age_at(now) > 2 * self.conf.timeout + Duration::from_secs(1)
-    }
+/// [`NodeContext::turn`] for those who have no context.
+pub(crate) fn turn(journal: &Journal, boot_id: String) -> Result<Turn, CniError> {
+    let lock = journal.lock_file("host.lock")?;
+    let journal = journal.clone();
+    Ok(Turn::at(lock, move |changes| {
+        let was = |change: &Change| SysctlWas {
+            key: change.key.clone(),
+            found: change.found.clone(),
+            set: change.set.clone(),
+        };
+        // A pod must not fail for what only uninstalling needs.
+        if let Err(error) = journal.change_undo(|undo| undo.take_up(&boot_id, changes.iter().map(was))) {
+            let keys: Vec<String> = changes.iter().map(|c| format!("{} was {}", c.key, c.found)).collect();
+            log::warn(format_args!("uninstall will not put back that {}: {error}", keys.join(", ")));
+        }
+    }))
+}
+
+fn leading_to(published: &[Published], addresses: &[IpAddr]) -> Vec<PortMapping> {
+    let theirs = published.iter().filter(|one| addresses.contains(&one.pod));
+    theirs.map(|one| one.mapping).collect()
 }
 
 fn firmware() -> Firmware {
@@ -311,8 +343,16 @@ fn unread(error: &WiringError) -> CniError {
         .details(error.to_string())
 }
 
+/// Whether an address of an interface may be the node's own in the VNet.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
+    }
+}
+
 /// Whether the host has none of the node's own addresses; asked of a survey of these.
-fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
+pub(super) fn is_elsewhere(node: &Node, seen: &Survey) -> bool {
     !node.addresses.is_empty() && !node.addresses.iter().any(|own| seen.taken.contains(own))
 }
 
@@ -321,7 +361,7 @@ fn own(node: &Node) -> String {
 }
 
 /// Addresses as prefixes of one.
-fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
+pub(super) fn host_prefixes(addresses: &[IpAddr]) -> Vec<IpNet> {
     addresses.iter().copied().map(IpNet::from).collect()
 }
 
@@ -341,7 +381,7 @@ pub(super) fn ranges(claim: &ClaimFile) -> Vec<(IpAddr, IpAddr)> {
 }
 
 /// The block as prefixes, both families.
-pub(super) fn prefixes(claim: &ClaimFile) -> Vec<IpNet> {
+pub(crate) fn prefixes(claim: &ClaimFile) -> Vec<IpNet> {
     let mut prefixes = Vec::new();
     for range in ranges(claim) {
         match range {
@@ -362,22 +402,31 @@ pub(super) struct Ground {
     pub(super) uplink: Uplink,
     ranges: Vec<(IpAddr, IpAddr)>,
     except: Vec<IpNet>,
+    node_addresses: Vec<IpAddr>,
 }
 
 impl Ground {
     pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
         let mut except = claim.node.network.address_space.clone();
         except.extend(&conf.non_masquerade);
-        Self { uplink, ranges: ranges(claim), except }
+        let node_addresses = claim.node.addresses.clone();
+        Self { uplink, ranges: ranges(claim), except, node_addresses }
     }
 
-    pub(super) fn preparation<'b>(&'b self, conf: &'b NetConf, addresses: &'b [IpAddr]) -> Preparation<'b> {
-        let masquerade = conf.ip_masq.then_some(Masquerade {
+    /// What the node needs for pods in these families, and for their ports where one has some.
+    pub(super) fn preparation<'b>(
+        &'b self,
+        conf: &'b NetConf,
+        addresses: &'b [IpAddr],
+        ports: &[PortMapping],
+    ) -> Preparation<'b> {
+        Preparation {
+            addresses,
             network: conf.network.as_str(),
-            block: &self.ranges,
-            except: &self.except,
-        });
-        Preparation { addresses, masquerade }
+            masquerade: conf.ip_masq.then_some(Masquerade { block: &self.ranges, except: &self.except }),
+            metadata: if conf.block_metadata { Metadata::Blocked } else { Metadata::Open },
+            host_ports: (!ports.is_empty()).then_some(HostPorts { node_addresses: &self.node_addresses }),
+        }
     }
 }
 

@@ -107,6 +107,6 @@ fn wired(conf: &NetConf, claim: Option<&ClaimFile>, found: &mut Obstacles) -> Re
     // Of each family, one will do.
     let addresses: Vec<_> = ranges(claim).into_iter().map(|(first, _)| first).collect();
     let ground = Ground::of(uplink, conf, claim);
-    found.to_new.extend(host::obstacles(&ground.uplink, &ground.preparation(conf, &addresses))?);
+    found.to_new.extend(host::obstacles(&ground.uplink, &ground.preparation(conf, &addresses, &[]))?);
     Ok(())
 }

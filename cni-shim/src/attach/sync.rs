@@ -188,7 +188,8 @@ impl Locked<'_> {
         };
         let now = Uptime::now();
         let entries = entries.iter().map(|entry| entry.to_sync(now)).collect();
-        let request = SyncRequest { as_of_seq, entries, conflicts: Vec::new(), deletion };
+        let conflicts = context.journal.strangers(&claim).to_sync(now);
+        let request = SyncRequest { as_of_seq, entries, conflicts, deletion };
         Ok(Listed::Ready(Box::new(Listing { claim, request, live })))
     }
 }

@@ -3,7 +3,7 @@
 use super::{Conf, JoinArguments, Settings, show};
 use crate::{
     cni::netconf::{AccessFiles, NodeConf},
-    service::{Heard, Patience, Service},
+    service::{Heard, Marker, Patience, Service},
 };
 use ipam_api::{
     names::{NodeName, TokenId},
@@ -93,6 +93,8 @@ fn swap(settings: &Settings, conf: &Conf, files: &Files, shown: &Path) -> Result
         }
     };
     files.take_over(secret)?;
+    // What failed for want of this token need not be waited for any longer.
+    Marker::of(&conf.node.state_dir).clear();
     let summary = Summary {
         node: conf.node.name.clone(),
         token: token.id,

@@ -1,9 +1,12 @@
 use super::{Conf, Format};
-use crate::cni::netconf::{
-    self, AccessFiles, BOOT_ID_FILE, DATA_DIR, NetConf, NodeConf, STATE_DIR, TIMEOUT, object,
+use crate::{
+    cni::netconf::{
+        self, AccessFiles, BOOT_ID_FILE, DATA_DIR, NetConf, NodeConf, STATE_DIR, TIMEOUT, object,
+    },
+    install::Source,
 };
 use clap::Args;
-use ipam_api::names::NodeName;
+use ipam_api::names::{NetworkName, NodeName};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +98,47 @@ impl Settings {
             conf.uplink.clone_from(&self.uplink);
         }
         Ok(conf)
+    }
+
+    /// The network configuration that this is, to be put in place: the file's, or one of a network of that name, with
+    /// what the command line says instead.
+    pub(super) fn source(&self, network: &NetworkName) -> Result<Source, String> {
+        let mut source = match &self.config {
+            Some(path) => {
+                let said = |why: String| format!("{}: {why}", path.display());
+                let text = std::fs::read(path).map_err(|error| said(error.to_string()))?;
+                Source::read(&text).map_err(said)?
+            }
+            None => Source::of(network),
+        };
+        match self.server.as_slice() {
+            [] => {}
+            [one] => source.set("server", one.as_str()),
+            more => source.set("server", more),
+        }
+        if let Some(name) = &self.node {
+            source.set("node", name.as_str());
+        }
+        if let Some(uplink) = &self.uplink {
+            source.set("uplink", uplink.as_str());
+        }
+        for (key, path) in [
+            ("stateDir", &self.state_dir),
+            ("dataDir", &self.data_dir),
+            ("tokenFile", &self.token_file),
+            ("caFile", &self.ca_file),
+            ("certFile", &self.cert_file),
+            ("keyFile", &self.key_file),
+            ("bootIdFile", &self.boot_id_file),
+        ] {
+            if let Some(path) = path {
+                // A runtime starts the plugin in another directory.
+                let path =
+                    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                source.set(key, path.to_string_lossy());
+            }
+        }
+        Ok(source)
     }
 
     fn without_file(&self) -> Result<NodeConf, String> {

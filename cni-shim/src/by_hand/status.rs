@@ -1,13 +1,14 @@
-//! What this node knows of itself, without asking anyone.
+//! What this node knows of itself, without asking anyone but its kernel.
 
 use super::{Conf, Format, show};
 use crate::{
+    install,
     journal::{ClaimFile, Conflict, Entry, Journal, Standing, Uptime, boot},
     service::Marker,
 };
 use ipam_api::{
     names::NodeName,
-    wire::{Block, BootSeq, Claim, EntryState, PodRef, Seq},
+    wire::{self, Block, BootSeq, Claim, EntryState, PodRef, Seq},
 };
 use serde::Serialize;
 use std::net::IpAddr;
@@ -27,8 +28,13 @@ struct Status {
     journal: JournalIs,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreachable: Option<Unreachable>,
+    /// What is in the way of pods although everything of ours is in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     counts: Counts,
     entries: Vec<Row>,
+    /// Machines that answer for addresses of the block.
+    strangers: Vec<wire::Conflict>,
 }
 
 /// Whether the journal can be believed.
@@ -117,6 +123,7 @@ pub(super) fn status(conf: &Conf, format: Format) -> Result<(), String> {
         (None, _) => JournalIs::None,
     };
     let now = Uptime::now();
+    let strangers = claim.as_ref().map(|claim| journal.strangers(claim).to_sync(now));
     let status = Status {
         node: claim.as_ref().map_or_else(|| conf.node.name.clone(), |claim| claim.node.name.clone()),
         claim: claim.as_ref().map(|claim| claim.node.claim),
@@ -127,8 +134,10 @@ pub(super) fn status(conf: &Conf, format: Format) -> Result<(), String> {
         unreachable: Marker::of(&conf.node.state_dir)
             .said()
             .map(|said| Unreachable { for_seconds: said.since.age_at(now).as_secs(), reason: said.reason }),
+        warnings: install::warnings(claim.as_ref()),
         counts: count(&entries, now),
         entries: entries.into_iter().map(|entry| Row::of(entry, now)).collect(),
+        strangers: strangers.unwrap_or_default(),
     };
     show(format, &status, || text(&status, claim.as_ref()))
 }
@@ -183,6 +192,13 @@ fn text(status: &Status, claim: Option<&ClaimFile>) -> String {
     });
     if let Some(unreachable) = &status.unreachable {
         lines.push(format!("service not reached {} s ago: {}", unreachable.for_seconds, unreachable.reason));
+    }
+    lines.extend(status.warnings.iter().map(|words| format!("warning: {words}")));
+    for stranger in &status.strangers {
+        lines.push(format!(
+            "conflict: {} answers for {}, {} s ago; no pod gets it",
+            stranger.mac, stranger.address, stranger.age_seconds
+        ));
     }
     if !status.entries.is_empty() {
         lines.push(String::new());

@@ -73,6 +73,10 @@ pub struct NetConf {
     pub ip_masq: bool,
     /// Destinations that are never masqueraded, besides the VNet's own.
     pub non_masquerade: Vec<IpNet>,
+    /// Whether pods of this node are kept from the clouds' metadata services.
+    pub block_metadata: bool,
+    /// Where the runtime has its lists of plugins: looked into when a pod asks for ports of the node.
+    pub conf_dir: PathBuf,
     /// What ADD does while the service cannot be reached.
     pub when_unreachable: WhenUnreachable,
     /// Name service for pods, passed into results.
@@ -154,6 +158,8 @@ impl NodeConf {
 pub const STATE_DIR: &str = "/run/cni-shim";
 /// Default of `dataDir`.
 pub const DATA_DIR: &str = "/var/lib/cni-shim";
+/// Default of `confDir`.
+pub const CONF_DIR: &str = "/etc/cni/net.d";
 /// Default of `bootIdFile`.
 pub const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// Default of `timeoutSeconds`.
@@ -187,6 +193,10 @@ struct Raw {
     #[serde(default, rename = "nonMasqueradeCIDRs", deserialize_with = "null_is_default")]
     non_masquerade: Vec<IpNet>,
     #[serde(default, deserialize_with = "null_is_default")]
+    block_metadata: bool,
+    #[serde(default, deserialize_with = "null_is_default")]
+    conf_dir: String,
+    #[serde(default, deserialize_with = "null_is_default")]
     when_unreachable: WhenUnreachable,
     #[serde(default, deserialize_with = "null_is_default")]
     state_dir: String,
@@ -215,7 +225,7 @@ struct Raw {
 }
 
 impl Raw {
-    const KEYS: [&str; 28] = [
+    const KEYS: [&str; 30] = [
         "cniVersion",
         "name",
         "server",
@@ -226,6 +236,8 @@ impl Raw {
         "mtu",
         "ipMasq",
         "nonMasqueradeCIDRs",
+        "blockMetadata",
+        "confDir",
         "whenUnreachable",
         "stateDir",
         "dataDir",
@@ -399,6 +411,8 @@ impl NetConf {
             mtu: Some(raw.mtu).filter(|&mtu| mtu != 0),
             ip_masq: raw.ip_masq,
             non_masquerade: raw.non_masquerade,
+            block_metadata: raw.block_metadata,
+            conf_dir: directory("confDir", raw.conf_dir, CONF_DIR)?,
             when_unreachable: raw.when_unreachable,
             dns: raw.dns,
             prev_result: raw.prev_result,
@@ -460,7 +474,8 @@ mod tests {
         assert_eq!(conf.node.timeout, Duration::from_secs(1));
         assert_eq!(conf.when_unreachable, WhenUnreachable::UseBlock);
         assert_eq!(conf.mtu, None);
-        assert!(!conf.ip_masq);
+        assert!(!conf.ip_masq && !conf.block_metadata);
+        assert_eq!(conf.conf_dir, PathBuf::from("/etc/cni/net.d"));
     }
 
     #[test]
@@ -509,6 +524,8 @@ mod tests {
             ("whenUnreachable", json!("pray"), Code::InvalidConfig),
             ("stateDir", json!("run"), Code::InvalidConfig),
             ("nonMasqueradeCIDRs", json!(["x"]), Code::InvalidConfig),
+            ("blockMetadata", json!("yes"), Code::InvalidConfig),
+            ("confDir", json!("net.d"), Code::InvalidConfig),
         ] {
             let error = parse(&with(key, value.clone())).unwrap_err();
             assert_eq!(error.code, code, "{key} {value}: {error}");

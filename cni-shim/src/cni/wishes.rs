@@ -1,8 +1,9 @@
 use super::{
     CniError, Code, Dns, Invocation, NetConf,
-    go_json::{known_case, null_is_default},
+    go_json::{known_case, known_case_within, null_is_default},
+    port_wishes::{self, RawMapping},
 };
-use crate::mac::Mac;
+use crate::{mac::Mac, ports::PortMapping};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub struct Wishes {
     pub mac: Option<Mac>,
     /// Name service: the configuration's where it says anything, else the runtime's.
     pub dns: Dns,
+    /// The node's ports that are to lead to it.
+    pub ports: Vec<PortMapping>,
 }
 
 /// Addresses that a pod is to have, one at least.
@@ -38,6 +41,8 @@ struct Runtime {
     mac: String,
     #[serde(default, deserialize_with = "null_is_default")]
     dns: RuntimeDns,
+    #[serde(default, rename = "portMappings", deserialize_with = "null_is_default")]
+    port_mappings: Vec<RawMapping>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,7 +91,8 @@ impl Wishes {
     /// # Errors
     /// Code 7 for what is wrong in the configuration, 4 for `CNI_ARGS`, naming key and value.
     pub fn read(invocation: &Invocation, conf: &NetConf) -> Result<Self, CniError> {
-        let runtime: Runtime = part("runtimeConfig", &["ips", "mac", "dns"], conf.runtime_config.as_ref())?;
+        let runtime: Runtime =
+            part("runtimeConfig", &["ips", "mac", "dns", "portMappings"], conf.runtime_config.as_ref())?;
         let args: Args = part("args.cni", &["ips", "mac"], conf.args_cni.as_ref())?;
         let by_args = invocation.args.ip.as_deref().unwrap_or_default();
         let by_args = by_args.split(',').map(str::to_owned).collect();
@@ -115,6 +121,7 @@ impl Wishes {
         Ok(Self {
             ips: first_ips(ips)?,
             mac: first_mac(mac)?,
+            ports: port_wishes::mappings(&runtime.port_mappings)?,
             dns: if conf.dns == Dns::default() { asked } else { conf.dns.clone() },
         })
     }
@@ -137,6 +144,9 @@ fn part<T: Default + serde::de::DeserializeOwned>(
     let mut object = known_case(object, keys);
     if let Some(Value::Object(dns)) = object.get_mut("dns") {
         *dns = known_case(std::mem::take(dns), &["servers", "searches", "options"]);
+    }
+    if let Some(mappings) = object.get_mut("portMappings") {
+        *mappings = known_case_within(mappings.take(), &RawMapping::KEYS);
     }
     serde_path_to_error::deserialize(Value::Object(object))
         .map_err(|error| invalid(format!("{name}.{}", error.path()), error.inner().to_string()))
@@ -224,6 +234,11 @@ mod tests {
         let go = read("", &go).unwrap();
         assert_eq!((go.dns.nameservers[0].as_str(), go.dns.search[0].as_str()), ("9.9.9.9", "x"));
         assert_eq!((go.ips, go.mac), (None, None));
+        // containerd does not write its keys as the conventions do.
+        let containerd = json!({"runtimeConfig": {"portMappings": [
+            {"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}
+        ]}});
+        assert_eq!(read("", &containerd).unwrap().ports[0].to_string(), "tcp 8080");
     }
 
     #[test]
@@ -256,6 +271,12 @@ mod tests {
             ("MAC=00:00:00:00:00:00", json!({}), Code::Environment, ["CNI_ARGS MAC", "00:00"]),
             ("", json!({"runtimeConfig": {"mac": "x"}}), Code::InvalidConfig, ["runtimeConfig.mac", "\"x\""]),
             ("", json!({"runtimeConfig": {"ips": [7]}}), Code::InvalidConfig, ["runtimeConfig.ips[0]", "7"]),
+            (
+                "",
+                json!({"runtimeConfig": {"portMappings": [{"hostPort": 70_000}]}}),
+                Code::InvalidConfig,
+                ["runtimeConfig.portMappings[0].hostPort", "70000"],
+            ),
             ("", json!({"runtimeConfig": [7]}), Code::InvalidConfig, ["runtimeConfig", "7"]),
             ("", json!({"args": {"cni": {"ips": ["y"]}}}), Code::InvalidConfig, ["args.cni.ips", "\"y\""]),
             ("", json!({"dns": {"nameservers": ["ns"]}}), Code::InvalidConfig, ["dns.nameservers", "\"ns\""]),

@@ -85,7 +85,7 @@ impl ClaimFile {
     /// heard of keeps its number, another gets the next; `before` is what this node had.
     #[must_use]
     pub fn adopt(node: Node, before: Option<&Self>, boot_id: &str, state_dir: PathBuf, now: Uptime) -> Self {
-        let next = |boot: &Boot| if boot.id == boot_id { boot.seq } else { BootSeq(boot.seq.0 + 1) };
+        let next = |boot: &Boot| if boot.id == boot_id { boot.seq } else { following(boot.seq) };
         let same = before.filter(|before| before.node.claim == node.claim);
         let seq = match &node.boot {
             Some(heard) if heard.id == boot_id => heard.seq,
@@ -240,6 +240,12 @@ impl ClaimFile {
     pub fn own_offsets(&self, line: Line) -> Vec<Offset> {
         self.node.addresses.iter().filter_map(|&address: &IpAddr| line.offset_of(address).ok()).collect()
     }
+}
+
+/// The number of the next boot.
+pub(super) fn following(boot: BootSeq) -> BootSeq {
+    // A file or a service that says there have been so many boots is wrong, and no reason to end by a defect.
+    BootSeq(boot.0.saturating_add(1))
 }
 
 fn standing(node: &Node) -> Standing {

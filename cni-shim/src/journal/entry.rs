@@ -1,5 +1,5 @@
 use super::Uptime;
-use crate::mac::Mac;
+use crate::{mac::Mac, ports::PortMapping};
 use ipam_api::{
     names::{Attachment, ContainerId, IfName, NetworkName},
     wire::{EntryState, PodRef, Seq, SyncEntry},
@@ -61,6 +61,9 @@ pub struct Entry {
     /// The MAC that the runtime asked for; without one the pod's interface has what follows from the attachment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// The node's ports that lead to the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
     /// All addresses of the offset, IPv4 first: what DEL takes away, whatever has become of the claim.
     pub addresses: Vec<IpAddr>,
     /// Why the service refused what this entry says, if it did; not sent again by itself.
@@ -95,6 +98,7 @@ impl Entry {
             host_end,
             uplink: None,
             mac: None,
+            ports: Vec::new(),
             addresses,
             refused: None,
             conflict: None,
@@ -146,6 +150,7 @@ impl Entry {
         self.acked = false;
         self.refused = None;
         self.netns = None;
+        self.ports.clear();
     }
 
     /// Says again what it says, as something new: for a live entry that the service has as released.
@@ -170,6 +175,14 @@ impl Entry {
     #[must_use]
     pub fn is_due(&self) -> bool {
         !self.acked && self.refused.is_none()
+    }
+
+    /// Whether the service should have heard of it by now; an entry that is younger may still be another process's to
+    /// send, in `timeout` a call. One from the future is nobody's: the clock was set back since.
+    #[must_use]
+    pub fn is_overdue(&self, now: Uptime, timeout: Duration) -> bool {
+        let grace = 2 * timeout + Duration::from_secs(1);
+        self.is_due() && self.since.age_at(now).max(now.age_at(self.since)) > grace
     }
 
     /// As a sync says it.
@@ -242,10 +255,40 @@ pub(crate) mod tests {
         assert!(entry.is_due());
     }
 
+    #[test]
+    fn an_entry_of_before_there_were_ports_is_read() {
+        let text = serde_json::to_string(&intent("c", "10.0.0.7", 5)).unwrap();
+        assert!(!text.contains("ports"), "{text}");
+        assert_eq!(serde_json::from_str::<Entry>(&text).unwrap().ports, []);
+    }
+
+    #[test]
+    fn who_is_gone_has_no_ports() {
+        let mut entry = intent("c", "10.0.0.7", 5);
+        entry.ports.push(crate::ports::tests::mapping("tcp 80 80"));
+        entry.releasing(Uptime(6));
+        assert_eq!(entry.ports.len(), 1);
+        entry.released(Seq(7), Uptime(7));
+        assert_eq!(entry.ports, []);
+    }
+
+    #[test]
+    fn what_nobody_can_be_sending_any_more_is_overdue() {
+        let timeout = Duration::from_secs(1);
+        let mut entry = intent("c", "10.0.0.7", 9_000_000);
+        let overdue =
+            |entry: &Entry| [5, 6, 12, 13].map(|at| entry.is_overdue(Uptime(at * 1_000_000), timeout));
+        // What is from the future was made by a clock that was set back since.
+        assert_eq!(overdue(&entry), [true, false, false, true]);
+        assert!(entry.ack(EntryState::Intent, Seq(9_000_000)));
+        assert_eq!(overdue(&entry), [false; 4]);
+    }
+
     proptest! {
         #[test]
         fn an_entry_survives_its_file(seq in any::<u64>(), steps in 0usize..4) {
             let mut entry = intent("c", "fd00::7", seq);
+            entry.ports.push(crate::ports::tests::mapping("udp 10.240.0.10 53 5353"));
             if steps > 0 { entry.wired(Uptime(1)); }
             if steps > 1 { entry.releasing(Uptime(2)); }
             if steps > 2 { entry.released(Seq(seq.wrapping_add(1)), Uptime(3)); }

@@ -23,6 +23,18 @@ pub enum JournalError {
         /// What is wrong with it.
         why: String,
     },
+    /// What was written down of the node's own state is not what this program writes.
+    #[error(
+        "{path} cannot be read: {why}; it says what the node was like before: put that back by hand, delete the file \
+         and run this again",
+        path = path.display()
+    )]
+    CorruptUndo {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A file is named as one address and holds the entry of another.
     #[error(
         "{path} holds the entry of {address}: delete it if {address} has a file of its own there, else give it that \

@@ -1,7 +1,7 @@
 //! A lost journal, put together again from what the host shows. Pure.
 
 use super::{Entry, JournalError, Uptime};
-use crate::mac::Mac;
+use crate::{mac::Mac, ports::PortMapping};
 use ipam_api::{line::Line, names::Attachment, wire::Seq};
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -16,6 +16,8 @@ pub struct Found {
     pub addresses: Vec<IpAddr>,
     /// The MAC of the pod's interface, where the runtime asked for one.
     pub mac: Option<Mac>,
+    /// The node's ports that lead to it.
+    pub ports: Vec<PortMapping>,
 }
 
 /// One wired entry for each attachment that has an address of the line, each
@@ -31,7 +33,7 @@ pub fn entries(
     mut draw: impl FnMut() -> Result<Seq, JournalError>,
 ) -> Result<Vec<Entry>, JournalError> {
     let mut entries = BTreeMap::new();
-    for Found { attachment, host_end, addresses, mac } in found {
+    for Found { attachment, host_end, addresses, mac, ports } in found {
         let Some(offset) = addresses.iter().find_map(|&address| line.offset_of(address).ok()) else {
             continue;
         };
@@ -43,6 +45,7 @@ pub fn entries(
             Entry::intent(attachment, line.addresses_at(offset), host_end.clone(), seq, now)
         {
             entry.mac = *mac;
+            entry.ports.clone_from(ports);
             entry.wired(now);
             entries.insert(offset, entry);
         }
@@ -53,7 +56,7 @@ pub fn entries(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::entry::tests::attachment;
+    use crate::{journal::entry::tests::attachment, ports::tests::mapping};
     use ipam_api::wire::EntryState;
 
     #[test]
@@ -64,6 +67,7 @@ mod tests {
             host_end: format!("vn{container}"),
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
             mac: (container == "a").then_some(Mac([2, 0, 0, 0, 0, 7])),
+            ports: (container == "d").then(|| mapping("tcp 80 80")).into_iter().collect(),
         };
         let mut seq = 40;
         let entries = entries(
@@ -86,6 +90,7 @@ mod tests {
             entries.iter().map(|e| (e.container_id.as_str(), e.address.to_string(), e.seq.0)).collect();
         assert_eq!(told, [("a", "10.0.0.7".to_owned(), 41), ("d", "10.0.0.9".to_owned(), 42)]);
         assert_eq!((entries[0].mac, entries[1].mac), (Some(Mac([2, 0, 0, 0, 0, 7])), None));
+        assert_eq!((entries[0].ports.len(), entries[1].ports.as_slice()), (0, &[mapping("tcp 80 80")][..]));
         assert!(entries.iter().all(|e| e.state == EntryState::Wired && e.is_due()));
     }
 }

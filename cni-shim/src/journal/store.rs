@@ -1,5 +1,6 @@
 use super::{
-    ClaimFile, Entry, Forgotten, JournalError, Picture, Standing, Uptime,
+    ClaimFile, Entry, Forgotten, JournalError, Picture, Standing, Strangers, Uptime,
+    claim::following,
     files::{self, Durability},
 };
 use crate::fault::{self, Point};
@@ -61,6 +62,12 @@ impl Journal {
     #[must_use]
     pub fn state_dir(&self) -> &Path {
         &self.state
+    }
+
+    /// Where what outlives a reboot is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data
     }
 
     /// The claim, if there is one.
@@ -146,6 +153,14 @@ impl Journal {
         files::read(&self.entry_path(address))
     }
 
+    /// Who else was heard to have addresses of the block. A file that cannot be read counts as none: the
+    /// segment is asked again.
+    #[must_use]
+    pub fn strangers(&self, claim: &ClaimFile) -> Strangers {
+        let kept = files::read::<Strangers>(&self.strangers_path()).ok().flatten();
+        kept.filter(|kept| kept.is_of(claim)).unwrap_or_else(|| Strangers::of(claim))
+    }
+
     /// Waits for the node's lock. Hold it for file work only, never while
     /// talking to the service or the kernel's networking.
     ///
@@ -189,6 +204,10 @@ impl Journal {
 
     fn entry_path(&self, address: IpAddr) -> PathBuf {
         self.addresses().join(address.to_string())
+    }
+
+    fn strangers_path(&self) -> PathBuf {
+        self.state.join("strangers.json")
     }
 
     fn header_path(&self) -> PathBuf {
@@ -255,6 +274,14 @@ impl Locked<'_> {
         files::replace(&self.journal.claim_path(), claim, Durability::Power)
     }
 
+    /// Keeps who was heard, for this boot.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn save_strangers(&mut self, strangers: &Strangers) -> Result<(), JournalError> {
+        files::replace(&self.journal.strangers_path(), strangers, Durability::Process)
+    }
+
     /// Forgets claim and journal: the service confirmed that they are over.
     ///
     /// # Errors
@@ -262,6 +289,7 @@ impl Locked<'_> {
     pub fn forget(&mut self) -> Result<(), JournalError> {
         files::remove(&self.journal.claim_path(), Durability::Power)?;
         files::remove(&self.journal.header_path(), Durability::Process)?;
+        files::remove(&self.journal.strangers_path(), Durability::Process)?;
         self.empty()
     }
 
@@ -316,7 +344,7 @@ impl Locked<'_> {
         };
         if claim.boot.id != boot_id {
             boot_id.clone_into(&mut claim.boot.id);
-            claim.boot.seq.0 += 1;
+            claim.boot.seq = following(claim.boot.seq);
             if claim.journal {
                 claim.forgotten = Some(Forgotten::BEFORE_THIS_BOOT);
             }

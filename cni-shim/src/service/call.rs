@@ -5,12 +5,12 @@ use crate::{
     log, tally,
 };
 use ipam_api::{
-    client::{Answer, Client, ClientError, Server},
+    client::{Answer, Client, ClientError, Server, Write},
     names::{Attachment, NodeName},
     token::Secret,
     wire::{
-        Allocation, AllocationSpec, Node, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer, SyncRequest,
-        Token,
+        Allocation, AllocationSpec, Node, NodeSpec, NodeStamp, PodRef, Problem, ProblemType, SyncAnswer,
+        SyncRequest, Token,
     },
 };
 use std::{
@@ -110,6 +110,12 @@ impl Service {
             self.marker.clear();
         }
         heard
+    }
+
+    /// Registers the node. What comes of it says nothing of other calls, so it is told to nobody but the caller.
+    #[must_use]
+    pub fn register(&self, spec: &NodeSpec) -> Heard<Node> {
+        self.ask(&async |client| client.put_node(&self.node, spec, &Write::default()).await, self.budget)
     }
 
     /// Records that an attachment holds an address.

@@ -3,6 +3,7 @@
 use super::{
     GATEWAY_V4, Host, HostEnd, Mac, Pod, WiringError, gateway_for,
     host::{self, Preparation},
+    host_ports,
     link::{self, Link},
     neighbour,
     netlink::host_length,
@@ -64,9 +65,8 @@ pub fn check(
         let pod_mac = pod_link.and_then(|link| link.mac).unwrap_or_else(|| wiring.pod_mac(&end));
         outside(host, link, pod_mac, wiring, &mut findings)?;
     }
-    for missing in host::missing(wiring.uplink, preparation)? {
-        findings.add(missing);
-    }
+    host::missing(wiring.uplink, preparation)?.into_iter().for_each(|words| findings.add(words));
+    host_ports::missing(&wiring.publication())?.into_iter().for_each(|words| findings.add(words));
     Ok(findings.0)
 }
 

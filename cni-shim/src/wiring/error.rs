@@ -139,6 +139,22 @@ pub enum WiringError {
         /// What nft wrote.
         message: String,
     },
+    /// The kernel refused to lead ports to a pod, or to end that.
+    #[error(
+        "the ports of table inet vnet_ipam cannot be changed: {source}; try again, its rules may be gone"
+    )]
+    HostPorts {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The segment could not be asked, this time.
+    #[error("the segment at {uplink} was not asked who has an address: {reason}")]
+    Probe {
+        /// The uplink.
+        uplink: String,
+        /// What stood in the way.
+        reason: String,
+    },
     /// Several steps of an unwiring failed; the others were done.
     #[error("{} steps failed: {}", .0.len(), Sentences(.0))]
     Several(Vec<WiringError>),
@@ -155,6 +171,7 @@ impl WiringError {
                     nix::libc::EBUSY | nix::libc::EAGAIN | nix::libc::ENOBUFS | nix::libc::ENOMEM
                 )
             }
+            Self::HostPorts { .. } => true,
             Self::Several(errors) => errors.iter().all(Self::is_transient),
             _ => false,
         }

@@ -7,7 +7,7 @@
 use super::{
     WiringError,
     host::Masquerade,
-    nfnetlink::{self, Rule},
+    nftables::{self, Family, Rule},
 };
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ const NFT: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
 pub struct Chain {
     name: String,
     hook: &'static str,
+    /// Maps and sets that its rules look into: made where they are not there, with what is in them left alone.
+    sets: &'static [&'static str],
     rules: Vec<String>,
 }
 
@@ -38,6 +40,7 @@ impl Chain {
     fn mark(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.hook);
+        self.sets.iter().for_each(|set| hash.update(set));
         for rule in &self.rules {
             hash.update(rule);
             hash.update("\n");
@@ -59,9 +62,12 @@ impl Chain {
         // Adding it first makes the deletion valid on a first run; all of it is one transaction.
         let mut text = format!(
             "add table inet {TABLE}\nadd chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n\
-             table inet {TABLE} {{\n chain {name} {{\n  {}\n",
-            self.hook
+             table inet {TABLE} {{\n"
         );
+        for set in self.sets {
+            let _ = writeln!(text, " {set}");
+        }
+        let _ = writeln!(text, " chain {name} {{\n  {}", self.hook);
         for rule in &self.rules {
             let _ = writeln!(text, "  {rule} comment \"{mark}\"");
         }
@@ -70,27 +76,57 @@ impl Chain {
     }
 }
 
+/// What comes from a pod; `vnet*` are libvirt's.
+const FROM_PODS: &str = "iifname \"vn*\" iifname != \"vnet*\"";
+
+/// The name of a network's own chain.
+fn own_name(purpose: &str, network: &str) -> String {
+    let digest = Sha256::digest(network.as_bytes());
+    let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{purpose}-{hex}")
+}
+
 /// The chain that drops what pods send from other addresses than their own.
 ///
 /// A pod's own addresses are those that the host routes to its interface; a local address of the host
-/// is not among them. `vnet*` are libvirt's.
+/// is not among them.
 #[must_use]
 pub fn spoofing() -> Chain {
     Chain {
         name: "spoofing".to_owned(),
         hook: "type filter hook prerouting priority raw; policy accept;",
+        sets: &[],
+        rules: [
+            "fib saddr . iif oif missing counter drop",
+            "fib saddr type local counter drop",
+            // Host ends may route 127.0.0.0/8 for the sake of host ports: not to the host's own services.
+            "ip daddr 127.0.0.0/8 counter drop",
+        ]
+        .map(|rule| format!("{FROM_PODS} {rule}"))
+        .into(),
+    }
+}
+
+/// The chain that drops what pods send to the clouds' metadata services, which tell whoever asks the node's
+/// credentials. Pods of all networks draw on one block, so it counts for every pod of the node as long as one
+/// network asks for it.
+#[must_use]
+pub fn metadata(network: &str) -> Chain {
+    Chain {
+        name: own_name("metadata", network),
+        hook: "type filter hook prerouting priority raw; policy accept;",
+        sets: &[],
         rules: vec![
-            "iifname \"vn*\" iifname != \"vnet*\" fib saddr . iif oif missing counter drop".to_owned(),
-            "iifname \"vn*\" iifname != \"vnet*\" fib saddr type local counter drop".to_owned(),
+            format!("{FROM_PODS} ip daddr 169.254.169.254 counter drop"),
+            // Amazon's and Google's by IPv6.
+            format!("{FROM_PODS} ip6 daddr {{ fd00:ec2::254, fd20:ce::254 }} counter drop"),
         ],
     }
 }
 
 /// The chain that masquerades what leaves the VNet; none where the block is empty.
 #[must_use]
-pub fn masquerade(masquerade: &Masquerade<'_>) -> Option<Chain> {
-    let digest = Sha256::digest(masquerade.network.as_bytes());
-    let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+pub fn masquerade(network: &str, masquerade: &Masquerade<'_>) -> Option<Chain> {
     let mut rules = Vec::new();
     for (word, v4) in [("ip", true), ("ip6", false)] {
         let sources: Vec<String> = masquerade
@@ -114,8 +150,9 @@ pub fn masquerade(masquerade: &Masquerade<'_>) -> Option<Chain> {
         ));
     }
     (!rules.is_empty()).then(|| Chain {
-        name: format!("masquerade-{hex}"),
+        name: own_name("masquerade", network),
         hook: "type nat hook postrouting priority srcnat; policy accept;",
+        sets: &[],
         rules,
     })
 }
@@ -128,51 +165,122 @@ fn multicast_v6() -> IpNet {
     ipnet::Ipv6Net::new_assert([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8).into()
 }
 
-/// True when all chains are there, with exactly these rules.
+/// The maps and sets of host ports, as nft declares them.
+const PORT_SETS: &[&str] = &[
+    "map host-ports-4 { type inet_proto . inet_service : ipv4_addr . inet_service; }",
+    "map host-ports-6 { type inet_proto . inet_service : ipv6_addr . inet_service; }",
+    "map host-ports-at-4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }",
+    "map host-ports-at-6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }",
+    "set hairpin-4 { type ipv4_addr . ipv4_addr; }",
+    "set hairpin-6 { type ipv6_addr . ipv6_addr; }",
+];
+
+/// The chains that lead the node's ports to pods, by maps whose elements belong to attachments.
 ///
-/// # Errors
-/// When the kernel can't be asked.
-pub fn present(chains: &[Chain]) -> Result<bool, WiringError> {
-    let rules = nfnetlink::rules(TABLE)?;
-    Ok(chains.iter().all(|chain| chain.is_in(&rules)))
+/// The source stays what it is wherever answers come back through the node by themselves. From a pod to itself,
+/// and from 127.0.0.1, they do not: there the node's own address of `node` is put in its place.
+#[must_use]
+pub fn host_ports(node: &[IpAddr]) -> Vec<Chain> {
+    let to_pods: Vec<String> = ["ip daddr . ", ""]
+        .into_iter()
+        .flat_map(|at| {
+            let set = if at.is_empty() { "host-ports" } else { "host-ports-at" };
+            // The kernel lets no packet to ::1 leave the loopback interface, nor the answer back in: who asks
+            // there hears at once that nobody listens.
+            [("ip", at.to_owned(), 4, ""), ("ip6", at.replace("ip ", "ip6 "), 6, "ip6 daddr != ::1 ")].map(
+                |(word, at, family, but)| {
+                    format!(
+                        "fib daddr type local {but}meta l4proto {{ tcp, udp, sctp }} \
+                         dnat {word} to {at}meta l4proto . th dport map @{set}-{family}"
+                    )
+                },
+            )
+        })
+        .collect();
+    let source = |v4: bool| {
+        let own = node.iter().find(|address| address.is_ipv4() == v4);
+        let word = if v4 { "ip" } else { "ip6" };
+        own.map_or_else(|| "masquerade".to_owned(), |own| format!("snat {word} to {own}"))
+    };
+    let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, sets: PORT_SETS, rules };
+    vec![
+        chain("host-ports", "type nat hook prerouting priority dstnat; policy accept;", to_pods.clone()),
+        // nft has no word for this priority at this hook before 1.0.8.
+        chain("host-ports-own", "type nat hook output priority -100; policy accept;", to_pods),
+        chain(
+            "host-ports-back",
+            "type nat hook postrouting priority srcnat; policy accept;",
+            vec![
+                format!("ip saddr . ip daddr @hairpin-4 ct status dnat {}", source(true)),
+                format!("ip6 saddr . ip6 daddr @hairpin-6 ct status dnat {}", source(false)),
+                format!(
+                    "oifname \"vn*\" oifname != \"vnet*\" ip saddr 127.0.0.0/8 ct status dnat {}",
+                    source(true)
+                ),
+            ],
+        ),
+    ]
 }
 
-/// Sees to it that all chains are there; returns whether they had to be made. Chains are replaced in
-/// one transaction; others of the table stay.
-///
-/// # Errors
-/// [`WiringError::Unsupported`] where `nft` is missing, [`WiringError::Firewall`] with its words.
-pub fn ensure(chains: &[Chain]) -> Result<bool, WiringError> {
-    let rules = nfnetlink::rules(TABLE)?;
-    let script: String = chains.iter().filter(|chain| !chain.is_in(&rules)).map(Chain::script).collect();
-    if script.is_empty() {
-        return Ok(false);
-    }
-    nft(&script)?;
-    Ok(true)
+/// What the table is to have, and not to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    wanted: Vec<Chain>,
+    /// Names of chains that this network no longer asks for.
+    unwanted: Vec<String>,
 }
 
-/// Takes a network's masquerading away. For a network that no longer asks for it.
-///
-/// # Errors
-/// As [`ensure`].
-pub fn remove_masquerade(network: &str) -> Result<bool, WiringError> {
-    let any: IpAddr = std::net::Ipv4Addr::UNSPECIFIED.into();
-    let chain = masquerade(&Masquerade { network, block: &[(any, any)], except: &[] });
-    let Some(chain) = chain else { return Ok(false) };
-    if !nfnetlink::rules(TABLE)?.iter().any(|rule| rule.chain == chain.name) {
-        return Ok(false);
+impl Rules {
+    /// These chains; of the others that can be the network's own, none.
+    #[must_use]
+    pub fn of(network: &str, wanted: Vec<Chain>) -> Self {
+        let own = ["masquerade", "metadata"].map(|purpose| own_name(purpose, network));
+        let unwanted =
+            own.into_iter().filter(|name| wanted.iter().all(|chain| chain.name != *name)).collect();
+        Self { wanted, unwanted }
     }
-    nft(&format!("delete chain inet {TABLE} {}\n", chain.name))?;
-    Ok(true)
+
+    /// What makes it so; empty where it is.
+    fn script(&self, rules: &[Rule]) -> String {
+        let mut script: String =
+            self.wanted.iter().filter(|chain| !chain.is_in(rules)).map(Chain::script).collect();
+        for name in self.unwanted.iter().filter(|name| rules.iter().any(|rule| rule.chain == **name)) {
+            let _ = writeln!(script, "delete chain inet {TABLE} {name}");
+        }
+        script
+    }
+
+    /// True when it is so: all chains are there, with exactly these rules.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn stand(&self) -> Result<bool, WiringError> {
+        Ok(self.script(&nftables::rules(TABLE)?).is_empty())
+    }
+
+    /// Sees to it; returns whether anything had to be made. It is done in one transaction; other chains of
+    /// the table stay.
+    ///
+    /// # Errors
+    /// [`WiringError::Unsupported`] where `nft` is missing, [`WiringError::Firewall`] with its words.
+    pub fn ensure(&self) -> Result<bool, WiringError> {
+        let script = self.script(&nftables::rules(TABLE)?);
+        if script.is_empty() {
+            return Ok(false);
+        }
+        nft(&script)?;
+        Ok(true)
+    }
 }
 
 /// Takes the whole table away, for uninstalling.
 ///
 /// # Errors
-/// As [`ensure`].
+/// As [`Rules::ensure`].
 pub fn remove() -> Result<bool, WiringError> {
-    if nfnetlink::rules(TABLE)?.is_empty() {
+    // A flush leaves chains without rules.
+    let is_ours = |chain: &nftables::Chain| (chain.family, chain.table.as_str()) == (Family::Inet, TABLE);
+    if !nftables::chains()?.iter().any(is_ours) {
         return Ok(false);
     }
     nft(&format!("delete table inet {TABLE}\n"))?;
@@ -267,7 +375,7 @@ mod tests {
             "10.240.0.0/16".parse().unwrap(),
             "fd00::/48".parse().unwrap(),
         ];
-        let chain = masquerade(&Masquerade { network: "prod", block: &block, except: &except }).unwrap();
+        let chain = masquerade("prod", &Masquerade { block: &block, except: &except }).unwrap();
         assert_eq!(
             chain.rules,
             [
@@ -275,8 +383,8 @@ mod tests {
                 "ip6 saddr { fd00::100-fd00::11f } ip6 daddr != { fd00::/48, ff00::/8 } masquerade",
             ]
         );
-        assert!(masquerade(&Masquerade { network: "prod", block: &[], except: &except }).is_none());
-        let other = masquerade(&Masquerade { network: "two", block: &block, except: &except }).unwrap();
+        assert!(masquerade("prod", &Masquerade { block: &[], except: &except }).is_none());
+        let other = masquerade("two", &Masquerade { block: &block, except: &except }).unwrap();
         assert_ne!(chain.name, other.name);
     }
 }

@@ -2,25 +2,47 @@
 
 use super::{
     Host, Uplink, WiringError, firewall, route,
-    sysctl::{self, Setting},
+    sysctl::{self, Change, Setting},
+    turn::{self, Turn},
 };
 use ipnet::IpNet;
-use std::{fs::File, net::IpAddr};
+use std::net::IpAddr;
 
 /// What pods of this node will use.
 #[derive(Debug, Clone, Default)]
 pub struct Preparation<'a> {
     /// The subnet's families, seen through any addresses of it (a pod's, or the node's own).
     pub addresses: &'a [IpAddr],
+    /// The CNI network; each has its own rules.
+    pub network: &'a str,
     /// Masquerading, where the network asks for it (`ipMasq`).
     pub masquerade: Option<Masquerade<'a>>,
+    /// Whether pods may ask the clouds' metadata services.
+    pub metadata: Metadata,
+    /// Ports that lead to pods, where one has some.
+    pub host_ports: Option<HostPorts<'a>>,
+}
+
+/// Whether pods may ask the clouds' metadata services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Metadata {
+    /// Like anything else.
+    #[default]
+    Open,
+    /// No pod of the node may (`blockMetadata`).
+    Blocked,
+}
+
+/// What host ports need besides their elements.
+#[derive(Debug, Clone, Copy)]
+pub struct HostPorts<'a> {
+    /// The node's own addresses: the source where answers would not come back otherwise.
+    pub node_addresses: &'a [IpAddr],
 }
 
 /// What is masqueraded: packets from the block to destinations outside `except`.
 #[derive(Debug, Clone)]
 pub struct Masquerade<'a> {
-    /// The CNI network that asks for it; each network has its own rules.
-    pub network: &'a str,
     /// Ranges of the node's block, first and last address included, both families.
     pub block: &'a [(IpAddr, IpAddr)],
     /// The VNet's address space and `nonMasqueradeCIDRs`.
@@ -29,7 +51,7 @@ pub struct Masquerade<'a> {
 
 /// Sees to the node's sysctls and rules; returns what had to be changed, in words. Cheap when nothing
 /// has to (some reads and one question to the kernel), so ADD can call it each time. What has to is done by
-/// one process at a time, who holds the lock of `turn`: one file for all of a node.
+/// one process at a time, whose turn it is, and told first to whoever may have to put it back.
 ///
 /// # Errors
 /// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
@@ -37,46 +59,36 @@ pub struct Masquerade<'a> {
 pub fn prepare(
     uplink: &Uplink,
     preparation: &Preparation<'_>,
-    turn: &File,
+    turn: &Turn,
 ) -> Result<Vec<String>, WiringError> {
     if missing(uplink, preparation)?.is_empty() {
         return Ok(Vec::new());
     }
-    let _alone = Alone::of(turn)?;
+    let alone = turn.begin()?;
     let mut changed = Vec::new();
-    for (key, want) in needed(uplink, preparation.addresses)? {
+    let needed = needed(uplink, preparation.addresses)?;
+    alone.announce(&changes(&needed)?);
+    for (key, want) in needed {
         if sysctl::ensure(&key, want)? == Setting::Written {
             changed.push(format!("{} = {want}", sysctl::path(&key).display()));
         }
     }
-    if firewall::ensure(&chains(preparation))? {
+    if rules(preparation).ensure()? {
         changed.push("rules of table inet vnet_ipam".to_owned());
     }
     Ok(changed)
 }
 
-/// Keeps other processes of ours from setting this node's sysctls.
-///
-/// The kernel restarts a write of `ip_forward` while an interface changes, and shows the new value in
-/// between; a second writer that meets it then takes the change for made, as the first does in its turn.
-/// What stays is `ip_forward` at 1 over interfaces that do not forward.
-///
-/// It takes a file that root alone can open: whoever opens one can lock it, and with the network
-/// namespace's own, which anybody can open, anybody could keep pods from starting.
-struct Alone<'a>(&'a File);
-
-impl<'a> Alone<'a> {
-    fn of(turn: &'a File) -> Result<Self, WiringError> {
-        turn.lock().map_err(|source| WiringError::io("waiting for a turn to set the node up", source))?;
-        Ok(Self(turn))
+/// What setting these will change.
+fn changes(needed: &[(String, &str)]) -> Result<Vec<Change>, WiringError> {
+    let mut changes = Vec::new();
+    for (key, want) in needed {
+        if let Some(found) = sysctl::read(key)?.filter(|found| found != want) {
+            changes.push(Change { key: key.clone(), found, set: (*want).to_owned() });
+            changes.extend(turn::dragged_along(key)?);
+        }
     }
-}
-
-impl Drop for Alone<'_> {
-    fn drop(&mut self) {
-        // The end of the process does it where this does not.
-        let _ = self.0.unlock();
-    }
+    Ok(changes)
 }
 
 /// What of [`prepare`] is missing now, in words; changes nothing.
@@ -92,7 +104,7 @@ pub fn missing(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<Str
             missing.push(format!("sysctl {} is {found}, not {want}", sysctl::path(&key).display()));
         }
     }
-    if !firewall::present(&chains(preparation))? {
+    if !rules(preparation).stand()? {
         missing.push("the rules of table inet vnet_ipam are missing or changed".to_owned());
     }
     Ok(missing)
@@ -113,7 +125,7 @@ pub fn obstacles(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<S
             ));
         }
     }
-    match firewall::present(&chains(preparation)) {
+    match rules(preparation).stand() {
         Ok(true) => {}
         Ok(false) => obstacles.extend(firewall::without_nft().map(|error| error.to_string())),
         Err(error @ WiringError::Unsupported { .. }) => obstacles.push(error.to_string()),
@@ -132,10 +144,13 @@ pub fn lacking(host: &mut Host, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, Wir
     Ok(addresses.iter().filter(lacks).copied().collect())
 }
 
-fn chains(preparation: &Preparation<'_>) -> Vec<firewall::Chain> {
+fn rules(preparation: &Preparation<'_>) -> firewall::Rules {
+    let Preparation { network, masquerade, metadata, host_ports, .. } = preparation;
     let mut chains = vec![firewall::spoofing()];
-    chains.extend(preparation.masquerade.as_ref().and_then(firewall::masquerade));
-    chains
+    chains.extend(masquerade.as_ref().and_then(|masquerade| firewall::masquerade(network, masquerade)));
+    chains.extend((*metadata == Metadata::Blocked).then(|| firewall::metadata(network)));
+    chains.extend(host_ports.iter().flat_map(|ports| firewall::host_ports(ports.node_addresses)));
+    firewall::Rules::of(network, chains)
 }
 
 /// The sysctls in the order in which they must be set.

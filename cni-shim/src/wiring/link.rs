@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// Whether the other end of its cable is up as well.
+    pub(crate) carrier: bool,
     pub(crate) veth: bool,
     /// Index of the other end, in the other end's namespace.
     pub(crate) peer: Option<u32>,
@@ -40,6 +42,7 @@ impl Link {
             mac: None,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             veth: false,
             peer: None,
         };

@@ -53,30 +53,23 @@ impl Pod {
     /// [`WiringError::NetnsGone`] when there is no such file, [`WiringError::NetnsIsHost`] when it is
     /// the namespace the caller runs in, [`WiringError::NetnsUnusable`] when it is something else.
     pub fn open(path: &Path) -> Result<Self, WiringError> {
-        let unusable = |source| WiringError::NetnsUnusable { path: path.to_owned(), source };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if is_gone(&error) => return Err(WiringError::NetnsGone { path: path.to_owned() }),
-            Err(error) => return Err(unusable(error)),
-        };
-        let kind = nix::sys::statfs::fstatfs(&file).map_err(|errno| unusable(errno.into()))?;
-        if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
-            // An unmounted name of `ip netns` is an empty file: the namespace behind it is gone.
-            let metadata = file.metadata().map_err(unusable)?;
-            return Err(if metadata.is_file() && metadata.len() == 0 {
-                WiringError::NetnsGone { path: path.to_owned() }
-            } else {
-                unusable(io::Error::new(io::ErrorKind::InvalidInput, "not a network namespace"))
-            });
-        }
-        let own = File::open(OWN).map_err(|source| WiringError::io("opening the own namespace", source))?;
-        let (theirs, ours) = (file.metadata().map_err(unusable)?, own.metadata().map_err(unusable)?);
-        if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
-            return Err(WiringError::NetnsIsHost { path: path.to_owned() });
-        }
+        let (file, own) = open(path)?;
         let netlink = inside(&file, &own, path, Netlink::open)?
             .map_err(|source| WiringError::io("opening a socket in the pod's namespace", source))?;
         Ok(Self { path: path.to_owned(), file, own, netlink })
+    }
+
+    /// Whether the path names a pod's namespace still; enters none.
+    ///
+    /// # Errors
+    /// [`WiringError::NetnsUnusable`] when it is something else than a namespace: then it cannot be told.
+    pub fn is_there(path: &Path) -> Result<bool, WiringError> {
+        match open(path) {
+            Ok(_) => Ok(true),
+            // A process of the host's has the number by now that a pod's had.
+            Err(WiringError::NetnsGone { .. } | WiringError::NetnsIsHost { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The path as given.
@@ -96,6 +89,32 @@ impl Pod {
     pub(crate) fn fd(&self) -> i32 {
         self.file.as_raw_fd()
     }
+}
+
+/// The namespace that a path names, and the calling thread's own, another one.
+fn open(path: &Path) -> Result<(File, File), WiringError> {
+    let unusable = |source| WiringError::NetnsUnusable { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if is_gone(&error) => return Err(WiringError::NetnsGone { path: path.to_owned() }),
+        Err(error) => return Err(unusable(error)),
+    };
+    let kind = nix::sys::statfs::fstatfs(&file).map_err(|errno| unusable(errno.into()))?;
+    if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
+        // An unmounted name of `ip netns` is an empty file: the namespace behind it is gone.
+        let metadata = file.metadata().map_err(unusable)?;
+        return Err(if metadata.is_file() && metadata.len() == 0 {
+            WiringError::NetnsGone { path: path.to_owned() }
+        } else {
+            unusable(io::Error::new(io::ErrorKind::InvalidInput, "not a network namespace"))
+        });
+    }
+    let own = File::open(OWN).map_err(|source| WiringError::io("opening the own namespace", source))?;
+    let (theirs, ours) = (file.metadata().map_err(unusable)?, own.metadata().map_err(unusable)?);
+    if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
+        return Err(WiringError::NetnsIsHost { path: path.to_owned() });
+    }
+    Ok((file, own))
 }
 
 fn inside<T>(file: &File, own: &File, path: &Path, action: impl FnOnce() -> T) -> Result<T, WiringError> {

@@ -1,90 +1,235 @@
-//! One question to `nf_tables`: the comments of the rules in our table.
+//! The netfilter family of netlink: messages, and dumps.
 //!
-//! Written by hand because it is a single dump; the layout is that of
-//! linux/netfilter/nfnetlink.h and `nf_tables.h`, and of nft's user data
-//! (a list of type, length, value, one byte each for type and length).
+//! Written by hand because it takes so little of it; the layout is that of linux/netfilter/nfnetlink.h. Lengths
+//! and types are in the machine's order, what netfilter means by its attributes mostly in the network's.
 
 use super::WiringError;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use std::io;
 
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_GETRULE: u16 = 7;
-const NFPROTO_INET: u8 = 1;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_USERDATA: u16 = 7;
-const NFTNL_UDATA_RULE_COMMENT: u8 = 0;
-
+const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const NLA_F_NESTED: u16 = 0x8000;
+const NLA_TYPE_MASK: u16 = 0x3fff;
 const HEADER: usize = 16;
 const FAMILY_HEADER: usize = 4;
 const BUFFER: usize = 64 * 1024;
 const ATTEMPTS: u32 = 8;
-const WHAT: &str = "reading our nftables rules";
 
-/// A rule: its chain, and its comment where it has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) chain: String,
-    pub(crate) comment: Option<String>,
-}
+/// A list of attributes being written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Attributes(Vec<u8>);
 
-/// The rules of a table of family inet; none where there is no such table.
-pub(crate) fn rules(table: &str) -> Result<Vec<Rule>, WiringError> {
-    let fail = |source| WiringError::io(WHAT, source);
-    let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
-        if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) {
-            WiringError::Unsupported {
-                what: "nftables in the kernel".to_owned(),
-                cure: "load the kernel module nf_tables".to_owned(),
-            }
-        } else {
-            fail(error)
-        }
-    })?;
-    socket.bind_auto().map_err(fail)?;
-    for sequence in 1..=ATTEMPTS {
-        socket.send(&request(table, sequence), 0).map_err(fail)?;
-        if let Some(rules) = answers(&socket, sequence).map_err(fail)? {
-            return Ok(rules);
-        }
+impl Attributes {
+    /// As they are sent.
+    #[cfg(test)]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
-    Err(fail(io::Error::other("the rules keep changing while they are read")))
+
+    /// The same with one more.
+    pub(crate) fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        let length = 4 + value.len();
+        self.0.extend((length as u16).to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// The same with a text, as C ends it.
+    pub(crate) fn with_text(self, kind: u16, text: &str) -> Self {
+        self.with(kind, &[text.as_bytes(), &[0]].concat())
+    }
+
+    /// The same with a list inside.
+    pub(crate) fn with_list(self, kind: u16, list: &Self) -> Self {
+        self.with(kind | NLA_F_NESTED, &list.0)
+    }
 }
 
-fn request(table: &str, sequence: u32) -> Vec<u8> {
-    let mut attribute = table.as_bytes().to_vec();
-    attribute.push(0);
-    let attribute_length = 4 + attribute.len();
-    let length = HEADER + FAMILY_HEADER + attribute_length.next_multiple_of(4);
+/// The attributes in these bytes, up to where they make no sense.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let header = rest.get(..4)?;
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & NLA_TYPE_MASK;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The first attribute of a kind.
+pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
+}
+
+/// What the kernel answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    /// `NFPROTO_*`.
+    pub(crate) family: u8,
+    /// Its attributes, as they came.
+    pub(crate) attributes: Vec<u8>,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    /// Its subsystem and type.
+    pub(crate) kind: (u16, u16),
+    /// `NFPROTO_*`.
+    pub(crate) family: u8,
+    /// `NLM_F_*` beyond REQUEST.
+    pub(crate) flags: u16,
+    pub(crate) attributes: Attributes,
+}
+
+impl Message {
+    fn bytes(&self, sequence: u32) -> Vec<u8> {
+        let (subsystem, kind) = self.kind;
+        bytes(subsystem << 8 | kind, self.flags, sequence, [self.family, 0, 0, 0], &self.attributes)
+    }
+}
+
+fn bytes(kind: u16, flags: u16, sequence: u32, family: [u8; 4], attributes: &Attributes) -> Vec<u8> {
+    let length = HEADER + FAMILY_HEADER + attributes.0.len();
     let mut bytes = Vec::with_capacity(length);
     bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE).to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
-    bytes.extend([NFPROTO_INET, 0, 0, 0]);
-    bytes.extend((attribute_length as u16).to_ne_bytes());
-    bytes.extend(NFTA_RULE_TABLE.to_ne_bytes());
-    bytes.extend(attribute);
-    bytes.resize(length, 0);
+    bytes.extend(family);
+    bytes.extend(&attributes.0);
     bytes
 }
 
-/// All rules of one dump; none when it was interrupted by a change.
-fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Rule>>> {
-    let (mut rules, mut interrupted) = (Vec::new(), false);
-    loop {
+/// A socket in the calling thread's namespace.
+#[derive(Debug)]
+pub(crate) struct Netfilter {
+    socket: Socket,
+    sequence: u32,
+    what: &'static str,
+}
+
+impl Netfilter {
+    /// Opens it; `what` is what for, in words that follow "while".
+    pub(crate) fn open(what: &'static str) -> Result<Self, WiringError> {
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(|error| {
+            if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) {
+                WiringError::Unsupported {
+                    what: "nftables in the kernel".to_owned(),
+                    cure: "load the kernel module nf_tables".to_owned(),
+                }
+            } else {
+                WiringError::io(what, error)
+            }
+        })?;
+        socket.bind_auto().map_err(|error| WiringError::io(what, error))?;
+        Ok(Self { socket, sequence: 0, what })
+    }
+
+    /// All objects asked for; none where the kernel knows of no such thing. Asked for
+    /// again when they changed meanwhile.
+    pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Object>, WiringError> {
+        let question = Message { flags: message.flags | NLM_F_DUMP, ..message.clone() };
+        for _ in 0..ATTEMPTS {
+            self.sequence += 1;
+            let sent = self.socket.send(&question.bytes(self.sequence), 0);
+            let found = sent.and_then(|_| self.objects());
+            if let Some(objects) = found.map_err(|error| WiringError::io(self.what, error))? {
+                return Ok(objects);
+            }
+        }
+        Err(WiringError::io(self.what, io::Error::other("it keeps changing while it is read")))
+    }
+
+    /// Has the kernel do all of these, or none where it refuses one: its answer.
+    pub(crate) fn transact(&mut self, subsystem: u16, messages: &[Message]) -> io::Result<()> {
+        let [high, low] = subsystem.to_be_bytes();
+        let frame = |kind| bytes(kind, 0, 0, [0, 0, high, low], &Attributes::default());
+        let mut all = frame(NFNL_MSG_BATCH_BEGIN);
+        for message in messages {
+            self.sequence += 1;
+            let message = Message { flags: message.flags | NLM_F_ACK, ..message.clone() };
+            all.extend(message.bytes(self.sequence));
+        }
+        all.extend(frame(NFNL_MSG_BATCH_END));
+        self.socket.send(&all, 0)?;
+        // One answer each; a refusal may as well be that of the frame.
+        let (mut done, mut refused) = (0, None);
+        while done < messages.len() {
+            self.receive(|_, kind, _, body| {
+                if kind == NLMSG_ERROR {
+                    done += 1;
+                    refused = refused.or(errno(body));
+                }
+            })?;
+            if let Some(code) = refused {
+                return Err(io::Error::from_raw_os_error(code));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel do what it can of these; it has, once this returns.
+    pub(crate) fn attempt(&mut self, messages: &[Message]) -> io::Result<()> {
+        /// Less than any socket takes at once.
+        const AT_ONCE: usize = 64;
+        for messages in messages.chunks(AT_ONCE) {
+            let all: Vec<u8> = messages.iter().flat_map(|message| message.bytes(0)).collect();
+            self.socket.send(&all, 0)?;
+        }
+        Ok(())
+    }
+
+    /// All objects of one dump; none when it was interrupted by a change.
+    fn objects(&self) -> io::Result<Option<Vec<Object>>> {
+        let (mut objects, mut interrupted) = (Vec::new(), false);
+        let mut end = None;
+        while end.is_none() {
+            self.receive(|number, kind, flags, body| {
+                if number != self.sequence {
+                    return;
+                }
+                interrupted |= flags & NLM_F_DUMP_INTR != 0;
+                match kind {
+                    NLMSG_DONE => end = Some(0),
+                    NLMSG_ERROR => end = Some(errno(body).unwrap_or_default()),
+                    _ => objects.extend(body.split_at_checked(FAMILY_HEADER).map(|(header, attributes)| {
+                        Object { family: header[0], attributes: attributes.to_vec() }
+                    })),
+                }
+            })?;
+        }
+        match end.unwrap_or_default() {
+            0 => Ok((!interrupted).then_some(objects)),
+            nix::libc::ENOENT => Ok(Some(Vec::new())),
+            // What is asked for changed under the dump.
+            nix::libc::EAGAIN | nix::libc::EINTR => Ok(None),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Hands over what comes next: number, type, flags and body of each message.
+    fn receive(&self, mut each: impl FnMut(u32, u16, u16, &[u8])) -> io::Result<()> {
         let mut buffer = Vec::with_capacity(BUFFER);
-        match socket.recv(&mut buffer, 0) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+        loop {
+            match self.socket.recv(&mut buffer, 0) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut rest = buffer.as_slice();
         while let Some(header) = rest.get(..HEADER) {
@@ -95,58 +240,17 @@ fn answers(socket: &Socket, sequence: u32) -> io::Result<Option<Vec<Rule>>> {
             let Some(body) = rest.get(HEADER..length) else {
                 return Err(io::Error::from(io::ErrorKind::InvalidData));
             };
+            each(number, kind, flags, body);
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            if number != sequence {
-                continue;
-            }
-            interrupted |= flags & NLM_F_DUMP_INTR != 0;
-            match kind {
-                NLMSG_DONE => return Ok((!interrupted).then_some(rules)),
-                NLMSG_ERROR => {
-                    let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-                    return match code.saturating_abs() {
-                        nix::libc::ENOENT => Ok(Some(Vec::new())),
-                        // The ruleset changed under the dump.
-                        nix::libc::EAGAIN | nix::libc::EINTR => Ok(None),
-                        code => Err(io::Error::from_raw_os_error(code)),
-                    };
-                }
-                _ => rules.extend(body.get(FAMILY_HEADER..).map(rule)),
-            }
         }
+        Ok(())
     }
 }
 
-fn rule(attributes: &[u8]) -> Rule {
-    let mut rule = Rule { chain: String::new(), comment: None };
-    let mut rest = attributes;
-    while let Some(header) = rest.get(..4) {
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & 0x3fff;
-        let Some(value) = rest.get(4..length) else { break };
-        match kind {
-            NFTA_RULE_CHAIN => rule.chain = text(value),
-            NFTA_RULE_USERDATA => rule.comment = comment(value),
-            _ => {}
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    rule
-}
-
-fn comment(mut data: &[u8]) -> Option<String> {
-    while let [kind, length, rest @ ..] = data {
-        let value = rest.get(..usize::from(*length))?;
-        if *kind == NFTNL_UDATA_RULE_COMMENT {
-            return Some(text(value));
-        }
-        data = rest.get(usize::from(*length)..)?;
-    }
-    None
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+/// The positive errno of an answer, if it is a refusal.
+fn errno(body: &[u8]) -> Option<i32> {
+    let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    Some(code.saturating_abs()).filter(|code| *code != 0)
 }
 
 #[cfg(test)]
@@ -154,10 +258,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_is_found_behind_other_user_data() {
-        let data = [1, 2, 9, 9, 0, 3, b'h', b'i', 0];
-        assert_eq!(comment(&data).unwrap(), "hi");
-        assert!(comment(&[1, 2, 9]).is_none());
-        assert!(comment(&[0, 200, b'x']).is_none());
+    fn attributes_go_both_ways() {
+        let inner = Attributes::default().with(3, &[1, 2, 3]);
+        let outer = Attributes::default().with_text(1, "hello").with_list(2, &inner);
+        assert_eq!(attribute(&outer.0, 1).unwrap(), b"hello\0");
+        assert_eq!(attribute(attribute(&outer.0, 2).unwrap(), 3).unwrap(), [1, 2, 3]);
+        assert_eq!(attribute(&outer.0, 3), None);
+        assert_eq!(attributes(&outer.0).count(), 2);
+        // Cut anywhere, what is whole is read and the rest is left.
+        for end in 0..outer.0.len() {
+            assert!(attributes(&outer.0[..end]).count() < 2);
+        }
+        // A length of zero ends it.
+        assert_eq!(attributes(&[0, 0, 1, 0, 9, 9, 9, 9]).count(), 0);
     }
 }

@@ -18,6 +18,17 @@ pub enum Setting {
     Written,
 }
 
+/// A sysctl that is about to get another value, by us or along with one that gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `net/ipv4/ip_forward` and the like.
+    pub key: String,
+    /// The value it has.
+    pub found: String,
+    /// The value it will have.
+    pub set: String,
+}
+
 /// The file of `net/ipv4/ip_forward` and the like.
 #[must_use]
 pub fn path(key: &str) -> PathBuf {

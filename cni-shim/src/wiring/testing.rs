@@ -2,7 +2,7 @@
 //! node and a VM on it. Everything vanishes with the last file that holds a namespace.
 
 use super::{
-    Host, Mac, Pod, Uplink,
+    Host, Mac, Pod, Turn, Uplink,
     host::{self, Preparation},
     link::{self, End},
     transparent::{Unwiring, Wired, Wiring, unwire, wire},
@@ -179,14 +179,15 @@ impl Lab {
     }
 
     /// The file that those hold who set the node up.
-    pub(super) fn turn(&self) -> File {
-        File::create(self.directory.path().join("host.lock")).unwrap()
+    pub(super) fn turn(&self) -> Turn {
+        Turn::at(File::create(self.directory.path().join("host.lock")).unwrap(), |_| {})
     }
 
     pub(super) fn prepare(&self, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-            host::prepare(&uplink, &Preparation { addresses, masquerade: None }, &self.turn()).unwrap()
+            host::prepare(&uplink, &Preparation { addresses, ..Preparation::default() }, &self.turn())
+                .unwrap()
         })
     }
 
@@ -207,7 +208,7 @@ impl Lab {
 
     pub(super) fn unwire(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
-            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None };
+            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None, ports: &[] };
             unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap()
         })
     }
@@ -219,7 +220,7 @@ pub(super) fn wiring<'a>(
     uplink: &'a Uplink,
     node_addresses: &'a [IpAddr],
 ) -> Wiring<'a> {
-    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0, mac: None }
+    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0, mac: None, ports: &[] }
 }
 
 pub(super) fn node_addresses() -> Vec<IpAddr> {

@@ -3,18 +3,24 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod attachments;
 mod contract;
+mod corpus;
 mod credentials;
 #[cfg(feature = "fault-points")]
 mod faults;
 mod gc;
+mod install;
+mod leaks;
 mod machines;
 mod metrics;
 mod node;
+mod ports;
 mod rest;
 mod service;
 mod status;
+mod strangers;
 mod syncs;
 mod upstream;
 mod wishes;

@@ -1,56 +1,7 @@
 //! What the agent tells of a node at `/metrics`: verbs are counted whether or not it runs.
 
-use crate::node::{Node, SHIM};
+use crate::{agent::Agent, node::Node};
 use serde_json::json;
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Stdio},
-};
-
-/// An agent inside a node, ended with this.
-struct Agent<'a> {
-    node: &'a Node,
-    process: Child,
-    port: String,
-}
-
-impl<'a> Agent<'a> {
-    fn start(node: &'a Node) -> Self {
-        // Writes the configuration where the agent is told to find it.
-        node.by_hand("status").done();
-        let config = node.directory.path().join("10-pods.conflist");
-        let mut command = node.namespace.enter(SHIM);
-        command.args(["agent", "--listen", "127.0.0.1:0", "--config"]).arg(config).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().rsplit(':').next().unwrap().to_owned();
-        Self { node, process, port }
-    }
-
-    /// One number of `/metrics`, by its name with its labels.
-    fn metric(&self, name: &str) -> Option<f64> {
-        let answer = self.get("/metrics");
-        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        Some(line.parse().unwrap())
-    }
-
-    fn get(&self, path: &str) -> String {
-        let script = format!(
-            "exec 3<>/dev/tcp/127.0.0.1/{}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
-            self.port
-        );
-        let output = self.node.namespace.enter("bash").args(["-ec", &script]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Agent<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn verbs_that_ended_before_the_agent_began_are_in_its_metrics() {

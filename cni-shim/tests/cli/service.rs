@@ -58,6 +58,11 @@ impl State {
         self.scripted.push_back(Scripted { method, status: None, body: String::new() });
     }
 
+    /// Answers everything as usual again.
+    pub(crate) fn as_usual(&mut self) {
+        self.scripted.clear();
+    }
+
     /// Answers the next request of this method with one of our problems.
     pub(crate) fn refuse(&mut self, method: &'static str, status: u16, slug: &str) {
         let body = json!({"type": format!("/problems/{slug}"), "title": "t", "status": status, "detail": format!("told {slug}")});

@@ -1,4 +1,4 @@
-use super::{Allocation, ExtentInfo};
+use super::{Allocation, Conflict, ExtentInfo};
 use crate::names::{NodeName, SubnetPath};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -43,4 +43,7 @@ pub struct AddressInfo {
     /// The allocation that holds it, or the last one that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation: Option<Allocation>,
+    /// The stranger that answers for it, where the node whose block it lies in has heard one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
 }

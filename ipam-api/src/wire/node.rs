@@ -1,4 +1,4 @@
-use super::{BlockVersion, BootSeq, Claim, Range, TokenState};
+use super::{BlockVersion, BootSeq, Claim, Conflict, Range, TokenState};
 use crate::{
     names::{NodeName, PoolName, SubnetPath, TokenId},
     quantity::{MaxPods, RestSeconds},
@@ -168,6 +168,9 @@ pub struct Node {
     /// Addresses of the block still resting, from this node or a former one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resting: Vec<RestingAddress>,
+    /// Addresses of the block that strangers answer for, by the node's last sync; its shim gives none of them to a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
     /// Pods with an address.
     pub allocations: u64,
     /// When its shim was last heard of.

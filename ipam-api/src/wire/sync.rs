@@ -51,7 +51,7 @@ pub struct SyncEntry {
     pub pod: Option<PodRef>,
 }
 
-/// A stranger that answered for an address of the block.
+/// A stranger that answered for an address of the block: a machine that has no right to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Conflict {
@@ -75,7 +75,8 @@ pub struct SyncRequest {
     /// Every entry of the journal.
     #[schema(max_items = 131_072)]
     pub entries: Vec<SyncEntry>,
-    /// Addresses that strangers answer for.
+    /// All addresses that strangers answer for, in place of those of the sync before: one that is not listed
+    /// is in conflict no more. Of two at one position of the subnet the one heard last counts.
     #[serde(default)]
     #[schema(max_items = 131_072)]
     pub conflicts: Vec<Conflict>,

@@ -1,14 +1,14 @@
 //! What surrounds every request: its id, its line in the log, and the answers to unknown paths and methods.
 
-use super::problem::ApiError;
+use super::{metrics::RequestMetrics, problem::ApiError};
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use ipam_api::wire::ProblemType;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use tower_http::request_id::{MakeRequestId, MakeRequestUuid};
 use tracing::Instrument;
 
@@ -27,8 +27,12 @@ fn request_id(request: &Request) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
-/// Gives each request an id and a line in the log.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+/// Gives each request an id, a line in the log, and a place in the metrics.
+pub(crate) async fn observe(
+    State(requests): State<Arc<RequestMetrics>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     // Events name it too.
@@ -40,8 +44,10 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let mut response = next.run(request).instrument(span.clone()).await;
+    let took = began.elapsed();
+    requests.answered(&method, &path, response.status(), took);
     span.in_scope(|| {
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(%method, path, status = response.status().as_u16(), micros, "answered");
     });
     response.headers_mut().insert(REQUEST_ID, id);

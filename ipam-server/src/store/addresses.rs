@@ -2,14 +2,14 @@ use super::{
     Kind, Result, Store, StoreError,
     book::Row,
     db::{Tx, args},
-    mutation::stored,
+    mutation::{age_seconds, stored},
     subnets::{self, SubnetRow},
     tiling::{self, Use},
 };
 use ipam_api::{
     line::Offset,
     names::NodeName,
-    wire::{AddressInfo, AddressUse, Allocation, HeldAddress},
+    wire::{AddressInfo, AddressUse, Allocation, Conflict, HeldAddress},
 };
 use std::net::IpAddr;
 
@@ -18,13 +18,15 @@ const OWNER4: &str = "SELECT name FROM node WHERE subnet = $1 AND own4 = $2";
 const OWNER6: &str = "SELECT name FROM node WHERE subnet = $1 AND own6 = $2";
 const CLAIMANT: &str = "SELECT n.name FROM block AS b JOIN node AS n ON n.id = b.node WHERE b.id = $1";
 const LEDGER: &str = "SELECT * FROM allocation WHERE subnet = $1 AND at_offset = $2";
+const CONFLICT: &str = "SELECT mac, seen_at FROM conflict WHERE subnet = $1 AND at_offset = $2";
 
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[OWNER4, OWNER6, CLAIMANT, LEDGER];
+pub(super) const STATEMENTS: &[&str] = &[OWNER4, OWNER6, CLAIMANT, LEDGER, CONFLICT];
 
 impl Store {
     /// Who has an address.
     pub async fn address(&self, address: IpAddr) -> Result<AddressInfo> {
+        let now = self.clock.now().as_millisecond();
         let mut tx = self.db.read().await?;
         let (subnet, offset) = locate(&mut tx, address)
             .await?
@@ -46,6 +48,7 @@ impl Store {
                 (if held { AddressUse::Pod } else { AddressUse::Block }, claimant)
             }
         };
+        let conflict: Option<(String, i64)> = tx.fetch_optional(CONFLICT, args![subnet.id, offset.0]).await?;
         Ok(AddressInfo {
             address,
             subnet: subnet.path()?,
@@ -54,6 +57,11 @@ impl Store {
             extent,
             node,
             allocation: allocation.map(|(allocation, _)| allocation),
+            conflict: conflict.map(|(mac, seen)| Conflict {
+                address,
+                mac,
+                age_seconds: age_seconds(seen, now),
+            }),
         })
     }
 }

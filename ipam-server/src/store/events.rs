@@ -77,9 +77,9 @@ impl Deed {
         Ok(Self { subject, action, was: json(was)?, became: json(became)? })
     }
 
-    /// The same of a node: without the addresses that rest, which are many and nobody's deed.
+    /// The same of a node: without the addresses that rest or are in conflict, which are nobody's deed.
     pub(super) fn of_node(was: Option<&Node>, became: Option<&Node>) -> Result<Self> {
-        let plain = |node: &Node| Node { resting: Vec::new(), ..node.clone() };
+        let plain = |node: &Node| Node { resting: Vec::new(), conflicts: Vec::new(), ..node.clone() };
         let (was, became) = (was.map(plain), became.map(plain));
         let name = was.as_ref().or(became.as_ref()).map(|node| node.name.to_string());
         let deed = Self::of(format!("node/{}", name.unwrap_or_default()), was.as_ref(), became.as_ref())?;

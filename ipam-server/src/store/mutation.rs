@@ -69,6 +69,11 @@ pub(super) fn timestamp(milliseconds: i64) -> Result<Timestamp> {
     Timestamp::from_millisecond(milliseconds).map_err(corrupt)
 }
 
+/// How long before `now` something was, both in ms as the database has them; nothing if it was later.
+pub(super) fn age_seconds(since: i64, now: i64) -> u64 {
+    (now - since).max(0).cast_unsigned() / 1000
+}
+
 /// A stored text that was checked before it was stored.
 pub(super) fn stored<T: FromStr<Err: Display>>(text: &str) -> Result<T> {
     text.parse().map_err(corrupt)

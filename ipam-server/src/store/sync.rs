@@ -14,8 +14,8 @@ use ipam_api::{
     line::Offset,
     names::Attachment,
     wire::{
-        Allocator, BlockVersion, EntryResult, FieldError, Problem, ProblemType, SyncAnswer, SyncEntry,
-        SyncOutcome, SyncRequest,
+        Allocator, BlockVersion, Conflict, EntryResult, FieldError, Problem, ProblemType, SyncAnswer,
+        SyncEntry, SyncOutcome, SyncRequest,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -177,13 +177,21 @@ fn ago(now: Timestamp, seconds: u64) -> Timestamp {
 
 async fn save_conflicts(tx: &mut Tx, holder: &Holder, request: &SyncRequest, now: Timestamp) -> Result<()> {
     tx.execute(FORGET_CONFLICTS, args![holder.id]).await?;
-    let rows: Vec<Json> = request
-        .conflicts
+    // One an offset, whichever of its addresses it is about: the last one heard.
+    let mut heard: BTreeMap<Offset, &Conflict> = BTreeMap::new();
+    for conflict in &request.conflicts {
+        let offset = holder.line.offset_of(conflict.address).ok().filter(|&offset| holder.has(offset));
+        let Some(offset) = offset else { continue };
+        let last = heard.entry(offset).or_insert(conflict);
+        if conflict.age_seconds < last.age_seconds {
+            *last = conflict;
+        }
+    }
+    let rows: Vec<Json> = heard
         .iter()
-        .filter_map(|conflict| {
-            let offset = holder.line.offset_of(conflict.address).ok().filter(|&offset| holder.has(offset))?;
+        .map(|(offset, conflict)| {
             let seen = ago(now, conflict.age_seconds).as_millisecond();
-            Some(json!([holder.subnet, offset, holder.id, conflict.mac, seen]))
+            json!([holder.subnet, offset, holder.id, conflict.mac, seen])
         })
         .collect();
     if !rows.is_empty() {

@@ -134,7 +134,7 @@ async fn public_is_what_tells_nothing_of_anyone() {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         app.send_unchecked(request).await.expect(status);
     }
-    for path in ["/v1", "/v1/nodes/", "/v1/nothing", "/metrics"] {
+    for path in ["/v1", "/v1/nodes/", "/v1/nothing", "/metrics/"] {
         app.get(path).await.expect(404);
     }
 }

@@ -305,7 +305,8 @@ impl App {
             wrong.push(format!("media type {media_type}"));
             return wrong;
         };
-        wrong.extend(findings(&self.document, &described["schema"], &reply.body));
+        let text = media_type.contains("-text;").then(|| Value::from(reply.text.as_str()));
+        wrong.extend(findings(&self.document, &described["schema"], text.as_ref().unwrap_or(&reply.body)));
         if let Some(kinds) = response.get("x-problem-types").and_then(Value::as_array)
             && !kinds.contains(&reply.body["type"])
         {

@@ -9,6 +9,7 @@ mod document;
 mod examples;
 mod fuzz;
 mod limits;
+mod metrics;
 mod process;
 mod refusals;
 mod resources;

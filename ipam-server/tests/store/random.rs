@@ -3,9 +3,10 @@
 use crate::support::{World, all, dry, keep, node, parse, pool, reservation, subnet};
 use ipam_api::{
     names::Attachment,
+    quantity::MaxPods,
     wire::{
-        AllocationSpec, Allocator, Block, BlockVersion, BootSeq, EntryState, NodeSpec, NodeStamp, Range,
-        ReservationSpec, Seq, Stamp, SubnetSpec, SyncEntry, SyncRequest,
+        AllocationSpec, Allocator, Block, BlockVersion, BootSeq, EntryState, NodeSpec, NodeStamp, PoolSpec,
+        Range, ReservationSpec, Seq, Stamp, SubnetSpec, SyncEntry, SyncRequest,
     },
 };
 use ipam_server::store::{Actor, AllocationFilter, Change, Commit, Departure, NodeCall, Result, VmState};
@@ -43,6 +44,11 @@ enum Op {
         subnets: usize,
         max_pods: u64,
         nodes: u64,
+    },
+    /// Blocks of another size, and nothing else of the pool.
+    Resize {
+        name: u8,
+        max_pods: u64,
     },
     DeletePool(u8),
     PutNode {
@@ -85,12 +91,13 @@ fn op() -> impl Strategy<Value = (Op, Commit)> {
         // Of blocks this small the nodes' own addresses are half of the subnet, and next to nothing is left.
         3 => (0..2u8, 0..2usize, 1..3u64, 18..30u64)
             .prop_map(|(name, subnets, max_pods, nodes)| Op::PutPool { name, subnets, max_pods, nodes }),
+        5 => (0..2u8, 1..7u64).prop_map(|(name, max_pods)| Op::Resize { name, max_pods }),
         1 => (0..2u8).prop_map(Op::DeletePool),
         8 => (0..6u8, 0..2u8, 0..2usize, prop::option::weighted(0.9, 0..64u8), prop::option::of(0..64u8), 0..3u8,
               prop::bool::weighted(0.2))
             .prop_map(|(name, pool, which, v4, v6, uid, replace)|
                 Op::PutNode { name, pool, which, v4, v6, uid, replace }),
-        1 => Just(Op::Activate),
+        3 => Just(Op::Activate),
         3 => (0..6u8, any::<bool>()).prop_map(|(name, gone)| Op::DeleteNode { name, gone }),
         3 => (0..6u8, 0..7u64).prop_map(|(name, place)| Op::Hold { name, place }),
         2 => (0..6u8, any::<bool>(), 0..2u64).prop_map(|(name, pods, older)| Op::Sync { name, pods, older }),
@@ -138,6 +145,12 @@ async fn run(world: &World, op: &Op, change: &Change) -> Result<bool> {
         Op::PutPool { name, subnets, max_pods, nodes } => {
             let spec = pool(POOLS[*subnets], *max_pods, *nodes);
             store.put_pool(&parse(&format!("p{name}")), &spec, change).await?;
+        }
+        Op::Resize { name, max_pods } => {
+            let name = parse(&format!("p{name}"));
+            let spec = world.store.pool(&name).await?.value.spec;
+            let spec = PoolSpec { max_pods: MaxPods::try_from(*max_pods).unwrap(), ..spec };
+            world.store.put_pool(&name, &spec, change).await?;
         }
         Op::DeletePool(name) => {
             store.delete_pool(&parse(&format!("p{name}")), change).await?;
@@ -254,11 +267,11 @@ async fn check(world: &World, before: &Claims, odd: bool) -> Claims {
     now
 }
 
-/// Plays the operations; how many nodes were registered.
-async fn story(ops: &[(Op, Commit)]) -> usize {
+/// Plays the operations; how many nodes were registered, and how often something of a block was leaving.
+async fn story(ops: &[(Op, Commit)]) -> (usize, usize) {
     let mut world = World::with_subnets(&[("a", &CIDRS[0]), ("b", &CIDRS[1])]).await;
     let mut known = Claims::new();
-    let mut registered = 0;
+    let (mut registered, mut left) = (0, 0);
     let mut odd = false;
     for (step, (op, commit)) in ops.iter().enumerate() {
         let before = world.dump().await;
@@ -304,6 +317,7 @@ async fn story(ops: &[(Op, Commit)]) -> usize {
                         );
                     }
                 }
+                left += usize::from(now.values().any(|(_, block)| !block.leaving.is_empty()));
                 registered += now.keys().filter(|claim| !known.contains_key(claim)).count();
                 known = now;
                 if repeatable && run(&world, op, &keep()).await.is_ok() {
@@ -317,7 +331,7 @@ async fn story(ops: &[(Op, Commit)]) -> usize {
             assert_eq!(world.dump().await, before, "what was there before a restart");
         }
     }
-    registered
+    (registered, left)
 }
 
 /// Few cases unless `PROPTEST_CASES` asks for more: each is a hundred transactions on disk.
@@ -329,14 +343,18 @@ fn config() -> Config {
 
 #[test]
 fn whatever_is_asked_the_line_stays_tiled() {
-    let (config, registered) = (config(), AtomicUsize::new(0));
+    let (config, registered, left) = (config(), AtomicUsize::new(0), AtomicUsize::new(0));
     let stories = config.cases as usize;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     TestRunner::new(config)
         .run(&prop::collection::vec(op(), 50), |ops| {
-            registered.fetch_add(runtime.block_on(story(&ops)), Ordering::Relaxed);
+            let (nodes, leaving) = runtime.block_on(story(&ops));
+            registered.fetch_add(nodes, Ordering::Relaxed);
+            left.fetch_add(leaving, Ordering::Relaxed);
             Ok(())
         })
         .unwrap();
-    assert!(registered.into_inner() > stories, "stories in which nothing is registered show nothing");
+    let (registered, left) = (registered.into_inner(), left.into_inner());
+    assert!(registered > stories, "stories in which nothing is registered show nothing");
+    assert!(left > 0, "in none of {stories} stories does a block shrink under a shim");
 }

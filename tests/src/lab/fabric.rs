@@ -46,17 +46,23 @@ impl Fabric {
             "ip link add p{offset} type veth peer name eth0 address 02:00:00:01:{high:02x}:{low:02x} netns {pid}
              ip link set p{offset} master br0 up"
         ))?;
+        self.bring_up(machine, offset)
+    }
+
+    /// What a machine's network manager does when the cable is in: `eth0` up, with its addresses and a default
+    /// route per family, whatever of that is there already.
+    pub fn bring_up(&self, machine: &Machine, offset: u64) -> Result<()> {
         let addresses: String = self
             .addressing
             .interfaces(offset)
             .iter()
-            .map(|address| format!("ip address add {address} dev eth0\n"))
+            .map(|address| format!("ip address replace {address} dev eth0\n"))
             .collect();
         let routes: String = self
             .addressing
             .addresses(GATEWAY)
             .iter()
-            .map(|gateway| format!("ip {} route add default via {gateway} dev eth0\n", family(gateway)))
+            .map(|gateway| format!("ip {} route replace default via {gateway} dev eth0\n", family(gateway)))
             .collect();
         machine.script(&format!("ip link set eth0 up\n{addresses}{routes}"))?;
         self.until_carrying(machine, offset)

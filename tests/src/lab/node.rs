@@ -169,6 +169,22 @@ impl Node {
         Ok(())
     }
 
+    /// Takes the uplink down and up, and does what its network manager does then.
+    pub fn flap(&self, fabric: &Fabric) -> Result<()> {
+        self.machine.script("ip link set eth0 down")?;
+        fabric.bring_up(&self.machine, self.offset)
+    }
+
+    /// Takes its cable out, and the uplink with it.
+    pub fn unplug(&self, fabric: &Fabric) -> Result<()> {
+        fabric.unplug(self.offset)
+    }
+
+    /// Puts the cable in again: the uplink is another interface of the same name.
+    pub fn plug(&self, fabric: &Fabric) -> Result<()> {
+        fabric.plug(&self.machine, self.offset)
+    }
+
     fn come_up(&self, fabric: &Fabric) -> Result<()> {
         fabric.plug(&self.machine, self.offset)?;
         let id = format!("00000000-0000-4000-8000-{:04}{:08}\n", self.offset, self.boots);
@@ -198,18 +214,7 @@ impl Node {
     /// ADD as libcni calls it; fails where the shim fails.
     pub fn add(&self, pod: &Pod) -> Result<Attachment> {
         let reply = self.plugin("ADD", pod, None)?;
-        let took = reply.took;
-        let result =
-            reply.into_result().with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))?;
-        let addresses = result
-            .get("ips")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|ip| ip.get("address")?.as_str()?.split_once('/')?.0.parse().ok())
-            .collect::<Vec<IpAddr>>();
-        anyhow::ensure!(!addresses.is_empty(), "ADD printed a result without addresses: {result}");
-        Ok(Attachment { addresses, result, took })
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
     }
 
     /// CHECK as libcni calls it.
@@ -227,9 +232,38 @@ impl Node {
         Ok(took)
     }
 
+    /// ADD of a pod that asks for ports of the node, as a runtime passes them on.
+    pub fn add_with_ports(&self, pod: &Pod, mappings: &Value) -> Result<Attachment> {
+        let reply = self.plugin_with_ports("ADD", pod, mappings)?;
+        Attachment::of(reply).with_context(|| format!("ADD of {} on {}", pod.name(), self.name()))
+    }
+
+    /// Runs the plugin for such a pod.
+    pub fn plugin_with_ports(&self, verb: &str, pod: &Pod, mappings: &Value) -> Result<Reply> {
+        let asked = serde_json::json!({"portMappings": mappings});
+        self.run_plugin(&[], verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
+    }
+
     /// Runs the plugin with environment and input as libcni gives them.
     pub fn plugin(&self, verb: &str, pod: &Pod, previous: Option<&Value>) -> Result<Reply> {
-        let mut command = self.machine.enter("cni-shim");
+        self.plugin_under(&[], verb, pod, previous)
+    }
+
+    /// The same, started by another program: its name and words, which the plugin's name follows.
+    pub fn plugin_under(
+        &self,
+        wrapper: &[&str],
+        verb: &str,
+        pod: &Pod,
+        previous: Option<&Value>,
+    ) -> Result<Reply> {
+        self.run_plugin(wrapper, verb, pod, &self.netconf.json(previous))
+    }
+
+    fn run_plugin(&self, wrapper: &[&str], verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
+        let words = [wrapper, &["cni-shim"]].concat();
+        let mut command = self.machine.enter(words[0]);
+        command.args(&words[1..]);
         command
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", pod.container_id())
@@ -244,7 +278,7 @@ impl Node {
         let mut child = command.spawn().context("starting nsenter")?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends before it has read all has its reasons, which its output tells.
-            drop(stdin.write_all(self.netconf.json(previous).to_string().as_bytes()));
+            drop(stdin.write_all(input.to_string().as_bytes()));
         }
         let output = child.wait_with_output()?;
         Ok(Reply {

@@ -1,3 +1,5 @@
+use super::Reply;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::{net::IpAddr, time::Duration};
 
@@ -72,4 +74,21 @@ pub struct Attachment {
     pub result: Value,
     /// How long the shim took, start of its process included.
     pub took: Duration,
+}
+
+impl Attachment {
+    /// What an ADD printed; fails where it failed.
+    pub fn of(reply: Reply) -> Result<Self> {
+        let took = reply.took;
+        let result = reply.into_result()?;
+        let addresses = result
+            .get("ips")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|ip| ip.get("address")?.as_str()?.split_once('/')?.0.parse().ok())
+            .collect::<Vec<IpAddr>>();
+        ensure!(!addresses.is_empty(), "ADD printed a result without addresses: {result}");
+        Ok(Self { addresses, result, took })
+    }
 }

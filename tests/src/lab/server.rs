@@ -1,22 +1,19 @@
-use super::{Authority, Machine, Node, run, until};
+use super::{Authority, Machine, Node, daemon::Daemon, run, until};
 use anyhow::{Context, Result, bail};
 use ipam_api::wire;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr},
     os::unix::net::UnixStream,
-    process::{Child, Command},
+    path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
 const PORT: u16 = 8420;
-const LOG: &str = "/run/ipam-server.log";
-const PID: &str = "/run/ipam-server.pid";
+const NAME: &str = "ipam-server";
 const CA: &str = "/run/tls/ca.pem";
 const CERT: &str = "/run/tls/cert.pem";
 const KEY: &str = "/run/tls/key.pem";
@@ -24,7 +21,6 @@ const KEY: &str = "/run/tls/key.pem";
 const SOCKET: &str = "/run/ipam.sock";
 const ADMIN_TOKEN: &str = "/var/lib/ipam/admin.token";
 const READY_WITHIN: Duration = Duration::from_secs(15);
-const STOPS_WITHIN: Duration = Duration::from_secs(15);
 
 /// The real `ipam-server` on SQLite, on a machine of its own.
 #[derive(Debug)]
@@ -33,7 +29,7 @@ pub struct Server {
     authority: Authority,
     listen: SocketAddr,
     url: String,
-    running: Option<Child>,
+    running: Option<Daemon>,
 }
 
 impl Server {
@@ -70,22 +66,24 @@ impl Server {
 
     /// Starts it and waits until it is ready.
     pub fn start(&mut self) -> Result<()> {
+        self.start_under("")
+    }
+
+    /// The same, started by another program: its name and words, in shell.
+    pub fn start_under(&mut self, wrapper: &str) -> Result<()> {
         if self.running.is_some() {
             bail!("the service runs already");
         }
-        let script = format!(
-            "echo $$ >{PID}
-             exec ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --client-ca {CA} --listen unix://{SOCKET} \
-               --bootstrap-token-file {ADMIN_TOKEN} --database sqlite:///var/lib/ipam/ipam.db >>{LOG} 2>&1",
+        let command = format!(
+            "{wrapper} ipam-server serve --listen {} --tls-cert {CERT} --tls-key {KEY} --client-ca {CA} --listen unix://{SOCKET} \
+               --bootstrap-token-file {ADMIN_TOKEN} --database sqlite:///var/lib/ipam/ipam.db",
             self.listen
         );
-        let child =
-            self.machine.enter("sh").args(["-euc", &script]).spawn().context("starting ipam-server")?;
-        let child = self.running.insert(child);
+        let daemon = self.running.insert(Daemon::start(&self.machine, NAME, &command)?);
         let machine = &self.machine;
         until("ipam-server answers /readyz", READY_WITHIN, || {
-            if let Some(status) = child.try_wait()? {
-                bail!("ipam-server ended at once, {status}: {}", machine.read(LOG));
+            if let Some(status) = daemon.ended()? {
+                bail!("ipam-server ended at once, {status}: {}", Daemon::log(machine, NAME));
             }
             Ok(ready(machine).then_some(()))
         })
@@ -103,17 +101,12 @@ impl Server {
 
     /// Stops it where it stands: connections stay open, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.running.as_ref().context("the service does not run")?.freeze(&self.machine)
     }
 
     /// Lets a frozen one go on.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)?;
-        // `nsenter` stopped when it saw its child stop.
-        if let Some(entered) = &self.running {
-            kill(Pid::from_raw(entered.id().try_into()?), Signal::SIGCONT)?;
-        }
-        Ok(())
+        self.running.as_ref().context("the service does not run")?.thaw(&self.machine)
     }
 
     /// `ipamctl` on the same machine, as the first admin.
@@ -187,34 +180,24 @@ impl Server {
     /// The last lines of its log.
     #[must_use]
     pub fn log(&self) -> String {
-        let log = self.machine.read(LOG);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        Daemon::log(&self.machine, NAME)
+    }
+
+    /// A socket at which it listens besides, as seen from outside.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.machine.outside(SOCKET)
     }
 
     fn end(&mut self, signal: Signal) -> Result<()> {
-        let Some(mut child) = self.running.take() else { bail!("the service does not run") };
-        self.signal(signal)?;
-        let status = until("ipam-server ends", STOPS_WITHIN, || Ok(child.try_wait()?))?;
-        if signal == Signal::SIGTERM && !status.success() {
-            bail!("ipam-server ended with {status} on SIGTERM: {}", self.log());
-        }
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let name = signal.as_str().trim_start_matches("SIG");
-        self.machine.script(&format!("kill -{name} \"$(cat {PID})\""))?;
-        Ok(())
+        self.running.take().context("the service does not run")?.end(&self.machine, signal)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.running.is_some() {
-            // A machine ends when its last process is reaped, which a stopped `nsenter` would not do.
-            drop(self.thaw());
-            drop(self.kill());
+        if let Some(mut running) = self.running.take() {
+            running.put_down(&self.machine);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Which address a pod gets: the one that rested longest, or the one that the runtime asks for.
 
-use super::{Add, refuse_live};
+use super::{Add, ports, refuse_live};
 use crate::{
     attach::node::ranges,
     cni::{CniError, Code, WishedIps},
-    journal::{ClaimFile, Entry, Past, Pick, Picture, Readiness, Standing, Uptime, pick},
+    journal::{
+        ClaimFile, Entry, Past, Pick, Picture, Readiness, Standing, Stranger, Strangers, Uptime, pick,
+    },
     log, tally,
     wiring::HostEnd,
 };
@@ -37,12 +39,15 @@ impl Add<'_> {
         // One file out of order costs its addresses and no pod its start.
         let picture = locked.picture()?;
         refuse_live(&picture.live(&self.attachment))?;
+        ports::refuse_taken(&self.ports, &picture, &self.attachment)?;
         for file in &picture.unsound {
             log::warn(format_args!("{} is not given to pods: {}", file.named, file.error));
         }
         let (line, now) = (claim.line()?, Uptime::now());
         let block = claim.block(line)?;
-        let in_use = self.taken.iter().copied().chain(picture.refused());
+        let strangers = self.context.journal.strangers(&claim);
+        let theirs = strangers.known().iter().map(|stranger| stranger.address);
+        let in_use = self.taken.iter().copied().chain(picture.refused()).chain(theirs);
         let past = pick::past(&claim, line, &picture.entries, in_use, now);
         let picked = match &self.wishes.ips {
             Some(ips) => {
@@ -51,12 +56,12 @@ impl Add<'_> {
                     None => None,
                     Some(Past::Released(since)) => Some(since.age_at(now)),
                     Some(Past::Refused) => {
-                        return Err(not_free(ips, &why_not(offset, line, &claim, &picture)));
+                        return Err(not_free(ips, &why_not(offset, line, &claim, &picture, &strangers)));
                     }
                 };
                 Pick { offset, rested }
             }
-            None => pick::pick(&block, &past, now).ok_or_else(|| exhausted(&block, &picture))?,
+            None => pick::pick(&block, &past, now).ok_or_else(|| exhausted(&block, &picture, &strangers))?,
         };
         tally::rested(picked.rested);
         let wished = Duration::from_secs(claim.node.rest_seconds.get());
@@ -75,19 +80,25 @@ impl Add<'_> {
         entry.pod.clone_from(&self.invocation.args.pod);
         entry.netns = Some(self.netns.to_owned());
         entry.mac = self.wishes.mac;
+        entry.ports.clone_from(&self.ports);
         entry.uplink = Some(self.ground.uplink.name.clone());
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
-            || picture.entries.iter().any(|entry| self.context.is_overdue(entry, now));
+            || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));
         Ok(Picked { claim: *claim, entry, behind })
     }
 }
 
-fn exhausted(block: &[Extent], picture: &Picture) -> CniError {
+fn exhausted(block: &[Extent], picture: &Picture, strangers: &Strangers) -> CniError {
     let size: u64 = block.iter().map(|extent| extent.size()).sum();
     let live = picture.entries.iter().filter(|entry| entry.is_live()).count();
-    CniError::new(Code::Exhausted, format!("all {size} addresses of this node's block are in use"))
-        .details(format!("{live} are held by pods; stop some, or give the pool a higher maxPods or headroom"))
+    let others = match strangers.known() {
+        [] => String::new(),
+        known => format!(", and machines that have no right to them answer for {}", told(known)),
+    };
+    CniError::new(Code::Exhausted, format!("all {size} addresses of this node's block are in use")).details(
+        format!("{live} are held by pods{others}; stop some, or give the pool a higher maxPods or headroom"),
+    )
 }
 
 /// The one offset of the block that has all the addresses asked for.
@@ -123,7 +134,13 @@ fn offset_of(ips: &WishedIps, claim: &ClaimFile, line: Line, block: &[Extent]) -
 }
 
 /// Why an offset of the block cannot be had.
-fn why_not(offset: Offset, line: Line, claim: &ClaimFile, picture: &Picture) -> String {
+fn why_not(
+    offset: Offset,
+    line: Line,
+    claim: &ClaimFile,
+    picture: &Picture,
+    strangers: &Strangers,
+) -> String {
     let at = |entry: &&Entry| line.offset_of(entry.address).is_ok_and(|at| at == offset);
     let mut here = picture.entries.iter().filter(at);
     if claim.own_offsets(line).contains(&offset) {
@@ -134,8 +151,18 @@ fn why_not(offset: Offset, line: Line, claim: &ClaimFile, picture: &Picture) -> 
         Some(Entry { conflict: Some(conflict), .. }) => {
             format!("somebody else was seen to have it: {}", conflict.reason)
         }
+        _ if strangers.at(offset, line).next().is_some() => {
+            let these: Vec<Stranger> = strangers.at(offset, line).cloned().collect();
+            format!("a machine that has no right to it answers for {}", told(&these))
+        }
         _ => "the host uses it, or its entry in the journal cannot be read".to_owned(),
     }
+}
+
+/// `10.240.1.7 (02:00:00:00:00:0b)`.
+fn told(strangers: &[Stranger]) -> String {
+    let words = strangers.iter().map(|one| format!("{} ({})", one.address, one.mac));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// An address asked for that another has by now; it may be free later.

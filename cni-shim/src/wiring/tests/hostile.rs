@@ -29,7 +29,7 @@ fn a_sysctl_that_cannot_be_set_is_named() {
     let addresses = ips(&["10.240.1.1", "fd00:10::101"]);
     let prepare = || {
         let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-        host::prepare(&uplink, &Preparation { addresses: &addresses, masquerade: None }, &lab.turn())
+        host::prepare(&uplink, &Preparation { addresses: &addresses, ..Preparation::default() }, &lab.turn())
     };
     let error = with_mounts(&lab.node, READ_ONLY, prepare).unwrap_err();
     assert!(error.to_string().contains("/proc/sys/net/ipv4/ip_forward must be \"1\""), "{error}");
@@ -134,7 +134,8 @@ fn a_pod_of_ipv4_has_no_way_around_through_link_local_addresses() {
     let name = crate::wiring::HostEnd::of(&attachment).name;
     assert!(!lab.node.sh(&format!("ip addr show {name}")).contains("inet6"));
     lab.node.run(|| {
-        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
+        let unwiring =
+            Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None, ports: &[] };
         assert_eq!(unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().len(), 2);
     });
 }

@@ -99,7 +99,8 @@ fn another_containers_interface_is_never_deleted() {
     let path = pod.path();
     lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None };
+        let unwiring =
+            Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None, ports: &[] };
         assert!(unwire(&mut host, Some(&mut pod), &unwiring).unwrap().is_empty());
     });
     assert_eq!((pod.state(), lab.node.state()), before);
@@ -114,7 +115,8 @@ fn an_end_that_lost_its_partner_is_removed() {
     let path = pod.path();
     let removed = lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
+        let unwiring =
+            Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None, ports: &[] };
         unwire(&mut host, Some(&mut pod), &unwiring).unwrap()
     });
     assert!(removed.iter().any(|words| words.contains("in the pod")), "{removed:?}");
@@ -154,7 +156,7 @@ fn check_names_each_loss() {
         let name = HostEnd::of(&attachment).name;
         let look = || {
             lab.with(&pod, |host, pod, uplink| {
-                let preparation = Preparation { addresses: &addresses, masquerade: None };
+                let preparation = Preparation { addresses: &addresses, ..Preparation::default() };
                 let own = node_addresses();
                 check(host, pod, &wiring(&attachment, &addresses, uplink, &own), &preparation).unwrap()
             })
@@ -189,6 +191,13 @@ fn what_the_host_forgets_is_put_back() {
     assert_eq!(again().len(), 2, "the uplink forgot both proxies");
     lab.node.sh(&format!("ip link set {name} down"));
     assert!(again().iter().any(|words| words.contains("was down")));
+    assert!(again().is_empty());
+    // As a network manager that begins anew. IPv4 drops the route with its source address, IPv6 the source alone.
+    lab.node.sh("ip addr del 10.240.0.10/16 dev eth0; ip addr add 10.240.0.10/16 dev eth0
+         ip addr del fd00:10::10/64 dev eth0; ip addr add fd00:10::10/64 dev eth0 nodad");
+    let words = again();
+    assert!(words.iter().any(|words| words.contains("10.240.1.1 was missing")), "{words:?}");
+    assert!(words.iter().any(|words| words.contains("fd00:10::101 had lost its source")), "{words:?}");
     assert!(again().is_empty());
     lab.wait_for_bridge();
     assert!(lab.vm.ping("10.240.1.1", "").is_some() && lab.vm.ping("fd00:10::101", "").is_some());

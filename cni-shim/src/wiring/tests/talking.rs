@@ -87,10 +87,14 @@ fn masquerading_hides_pods_from_outside_only() {
     let prepare = || {
         lab.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-            let masquerade = host::Masquerade { network: "prod", block: &block, except: &except };
+            let masquerade = host::Masquerade { block: &block, except: &except };
             host::prepare(
                 &uplink,
-                &Preparation { addresses: &addresses, masquerade: Some(masquerade) },
+                &Preparation {
+                    addresses: &addresses,
+                    masquerade: Some(masquerade),
+                    ..Preparation::default()
+                },
                 &lab.turn(),
             )
             .unwrap()
@@ -125,7 +129,13 @@ fn how_long_it_takes() {
             unwire(
                 host,
                 None,
-                &Unwiring { attachment: &attachment, addresses: &addresses, uplink: Some("eth0"), mac: None },
+                &Unwiring {
+                    attachment: &attachment,
+                    addresses: &addresses,
+                    uplink: Some("eth0"),
+                    mac: None,
+                    ports: &[],
+                },
             )
             .unwrap();
             unwired.push(start.elapsed());
@@ -141,9 +151,12 @@ fn how_long_it_takes() {
         let uplink = uplink::find(&mut host, None).unwrap();
         println!("opening the host and finding the uplink: {:?}", start.elapsed());
         let start = Instant::now();
-        let changed =
-            host::prepare(&uplink, &Preparation { addresses: &addresses, masquerade: None }, &lab.turn())
-                .unwrap();
+        let changed = host::prepare(
+            &uplink,
+            &Preparation { addresses: &addresses, ..Preparation::default() },
+            &lab.turn(),
+        )
+        .unwrap();
         println!("prepare with nothing to do: {:?}", start.elapsed());
         assert!(changed.is_empty());
     });

@@ -1,7 +1,8 @@
 //! Taking a pod's wiring away.
 
+use crate::ports::PortMapping;
 use crate::wiring::{
-    Host, HostEnd, Mac, Pod, WiringError, identity,
+    Host, HostEnd, Mac, Pod, WiringError, host_ports, identity,
     link::{self, Link},
     neighbour,
     netlink::{family_of, host_length},
@@ -22,6 +23,8 @@ pub struct Unwiring<'a> {
     pub uplink: Option<&'a str>,
     /// The MAC that the pod's interface was given, where it is not the one that follows from the attachment.
     pub mac: Option<Mac>,
+    /// The node's ports that lead to it, as far as known.
+    pub ports: &'a [PortMapping],
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
@@ -43,6 +46,9 @@ pub fn unwire(
         Ok(words) => removed.extend(words),
         Err(error) => errors.push(error),
     };
+    if !unwiring.ports.is_empty() {
+        note(host_ports::withdraw(unwiring.addresses));
+    }
     match link::by_name(&mut host.netlink, &end.name) {
         Ok(found) => {
             let ours = found.filter(|link| is_ours(link, &end));

@@ -1,7 +1,11 @@
 //! Wiring a pod.
 
+use crate::ports::PortMapping;
 use crate::wiring::{
-    GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError, gateway_for,
+    GATEWAY_V4, Host, HostEnd, Mac, Pod, Uplink, WiringError,
+    conntrack::Forgetting,
+    gateway_for,
+    host_ports::{self, Publication},
     link::{self, End, LOOPBACK, Link},
     neighbour,
     netlink::{Answer, family_of, host_length},
@@ -32,6 +36,8 @@ pub struct Wiring<'a> {
     pub mtu: u32,
     /// The MAC that the pod's interface is to have; `None`: the one that follows from the attachment.
     pub mac: Option<Mac>,
+    /// The node's ports that lead to it.
+    pub ports: &'a [PortMapping],
 }
 
 /// Below this the kernel takes IPv6 off an interface (RFC 8200, section 5).
@@ -42,6 +48,11 @@ impl Wiring<'_> {
     #[must_use]
     pub fn effective_mtu(&self) -> u32 {
         if self.mtu == 0 { self.uplink.mtu } else { self.mtu }
+    }
+
+    pub(crate) fn publication(&self) -> Publication<'_> {
+        let Self { attachment, addresses, ports, .. } = *self;
+        Publication { attachment, addresses, ports }
     }
 
     /// The MAC of the pod's end.
@@ -103,7 +114,10 @@ pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired
     let before = Before::read(host, pod, wiring, &end)?;
     let pair = Pair::create(host, pod, wiring, &end)?;
     let tables = before.tables(wiring, &pair);
-    let result = finish(host, pod, wiring, &end, &pair, tables);
+    let result = finish(host, pod, wiring, &end, &pair, tables).and_then(|wired| {
+        host_ports::publish(&wiring.publication())?;
+        Ok(wired)
+    });
     if result.is_err() {
         before.restore(host, pod, wiring, &pair);
     }
@@ -429,7 +443,7 @@ fn same_mac(link: Option<Link>, want: Mac) -> Result<Mac, WiringError> {
     Err(WiringError::MacChanged { interface, want: want.to_string(), found })
 }
 
-/// Puts back what disappears from the host's side of a wired pod (routes, neighbours, proxies);
+/// Puts back what disappears from the host's side of a wired pod (routes, neighbours, proxies, ports);
 /// returns what was missing, in words. For the agent. Never touches an end that is not this
 /// attachment's, nor an address that leads elsewhere by now.
 ///
@@ -460,8 +474,15 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
     for address in wiring.addresses {
         let found = answers.next().map(|answer| answer.unless(route::NO_ROUTE)).transpose()?.flatten();
         let found = route::Route::of(found).filter(|route| route.to.prefix_len() == host_length(*address));
+        let source = wiring.source_for(*address);
         match found {
-            Some(route) if route.dev == Some(link.index) => {}
+            Some(route) if route.dev == Some(link.index) => {
+                // IPv6 keeps a route whose source address was taken from the node, and forgets the address.
+                if source.is_some() && route.source != source {
+                    missing.push(format!("the route to {address} had lost its source address"));
+                    repairs.push(route::add(&wiring.host_route(link.index, *address), Existing::Replace));
+                }
+            }
             Some(_) => return Err(WiringError::AddressInUse { address: *address }),
             None => {
                 missing.push(format!("the route to {address} was missing"));
@@ -481,5 +502,10 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
     if !repairs.is_empty() {
         succeed(host.netlink.batch(repairs)?)?;
     }
+    let led = host_ports::publish(&wiring.publication())?;
+    if !led.is_empty() {
+        Forgetting::ports(wiring.addresses, wiring.ports).forget();
+    }
+    missing.extend(led);
     Ok(missing)
 }

@@ -3,7 +3,7 @@
 use super::super::{
     Result, Versioned,
     db::{Tx, args},
-    mutation::{corrupt, stored, timestamp},
+    mutation::{age_seconds, corrupt, stored, timestamp},
     subnets, tiling, tokens,
 };
 use ipam_api::{
@@ -13,8 +13,8 @@ use ipam_api::{
     planning::joined,
     quantity::{MaxPods, RestSeconds},
     wire::{
-        Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Network, Node, NodeCredential, NodeState,
-        Range, RestingAddress,
+        Allocator, Block, BlockVersion, Boot, BootSeq, Claim, Conflict, Network, Node, NodeCredential,
+        NodeState, Range, RestingAddress,
     },
 };
 use ipnet::IpNet;
@@ -62,8 +62,13 @@ const RESTING: &str = "SELECT b.node, a.at_offset, a.since
     WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
     ORDER BY a.at_offset";
 
+const CONFLICTS: &str = "SELECT c.node, c.at_offset, c.mac, c.seen_at
+    FROM json_each($1) AS wanted
+    JOIN conflict AS c ON c.node = wanted.value
+    ORDER BY c.at_offset";
+
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[BY_NAME, BY_ID, RANGES, RESTING];
+pub(super) const STATEMENTS: &[&str] = &[BY_NAME, BY_ID, RANGES, RESTING, CONFLICTS];
 
 /// A node with what its answer needs of its pool, subnet and block.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -144,7 +149,11 @@ impl NodeRow {
         };
         let resting = parts.resting.get(&self.id).into_iter().flatten().map(|&(at, since)| {
             let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
-            Ok(RestingAddress { address, age_seconds: (now - since).max(0).cast_unsigned() / 1000 })
+            Ok(RestingAddress { address, age_seconds: age_seconds(since, now) })
+        });
+        let conflicts = parts.conflicts.get(&self.id).into_iter().flatten().map(|(at, mac, seen)| {
+            let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
+            Ok(Conflict { address, mac: mac.clone(), age_seconds: age_seconds(*seen, now) })
         });
         let address_space: Vec<IpNet> = serde_json::from_str(&self.address_space).map_err(corrupt)?;
         let gateways = [&self.gateway4, &self.gateway6].into_iter().flatten();
@@ -177,6 +186,7 @@ impl NodeRow {
             state: self.state()?,
             deletion: self.deletion.clone(),
             resting: resting.collect::<Result<_>>()?,
+            conflicts: conflicts.collect::<Result<_>>()?,
             allocations: self.allocations.cast_unsigned(),
             last_contact: self.last_contact.map(timestamp).transpose()?,
             credential: parts.credentials.get(&self.name).cloned(),
@@ -191,6 +201,7 @@ impl NodeRow {
 struct Parts {
     blocks: HashMap<i64, Footprint>,
     resting: HashMap<i64, Vec<(i64, i64)>>,
+    conflicts: HashMap<i64, Vec<(i64, String, i64)>>,
     /// By name: a token may be there before its node.
     credentials: HashMap<String, NodeCredential>,
 }
@@ -204,8 +215,12 @@ pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec
     for (node, first, next, leaving) in tiles {
         tiling::add(parts.blocks.entry(node).or_default(), first, next, leaving)?;
     }
-    for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids, now]).await? {
+    for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids.clone(), now]).await? {
         parts.resting.entry(node).or_default().push((at, since));
+    }
+    let conflicts: Vec<(i64, i64, String, i64)> = tx.fetch_all(CONFLICTS, args![ids]).await?;
+    for (node, at, mac, seen) in conflicts {
+        parts.conflicts.entry(node).or_default().push((at, mac, seen));
     }
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     parts.credentials = tokens::shown_by_nodes(tx, &names, now).await?;

@@ -1,0 +1,126 @@
+//! What pods send out of the VNet: under which address, and what they are kept from.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use std::net::IpAddr;
+use vnet_tests::lab::{Answering, Attachment, Echo, Families, Heard, Lab, Node, Pod, PoolShape, ask};
+
+/// Places outside the VNet, behind the gateway.
+const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// The metadata services of clouds.
+const METADATA: [&str; 3] = ["169.254.169.254", "fd00:ec2::254", "fd20:ce::254"];
+
+/// A lab whose gateway has these addresses as well, and answers there at TCP port 7.
+fn with_outside(addresses: &[&str], pool: PoolShape) -> Result<(Lab, Answering)> {
+    let lab = Lab::with_ledger(Families::Dual, 1, pool)?;
+    let gateway = lab.fabric.machine();
+    for address in addresses {
+        gateway.script(&format!("ip address add {address} dev lo"))?;
+    }
+    let answering = Answering::start(|program| gateway.enter(program), "tcp", 7, "gateway")?;
+    Ok((lab, answering))
+}
+
+fn start(node: &Node, name: &str) -> Result<(Pod, Attachment)> {
+    let pod = node.sandbox(name)?;
+    let attachment = node.add(&pod)?;
+    Ok((pod, attachment))
+}
+
+/// Under which address a pod is seen at another.
+fn seen_as(node: &Node, pod: &Pod, at: IpAddr) -> Result<Heard> {
+    ask(|program| node.inside(pod, program), "tcp", at, 7)
+}
+
+#[test]
+fn what_leaves_the_vnet_is_masqueraded_where_the_network_asks_for_it() -> Result<()> {
+    let (mut lab, _gateway) = with_outside(&OUTSIDE, PoolShape { max_pods: 4, rest_seconds: 0 })?;
+    let own = lab.nodes[0].addresses().to_vec();
+    let inside = lab.fabric.addressing().addresses(1);
+    let plain = lab.nodes[0].netconf().clone();
+    let (pod, attachment) = start(&lab.nodes[0], "plain")?;
+    let seen = |node: &Node, pod: &Pod, at: IpAddr, wanted: &[IpAddr]| -> Result<()> {
+        let wanted = wanted.iter().find(|address| address.is_ipv4() == at.is_ipv4()).context("a family")?;
+        let said = seen_as(node, pod, at)?;
+        ensure!(said == Heard::from("gateway", *wanted), "{at} from {}: {said:?}, not {wanted}", pod.name());
+        Ok(())
+    };
+    let outside: Vec<IpAddr> = OUTSIDE.iter().filter_map(|text| text.parse().ok()).collect();
+    for at in outside.iter().chain(&inside) {
+        seen(&lab.nodes[0], &pod, *at, &attachment.addresses)?;
+    }
+
+    lab.nodes[0].configure(plain.clone().with("ipMasq", true))?;
+    let mut pods = vec![(pod, attachment)];
+    for name in ["b", "c", "d"] {
+        pods.push(start(&lab.nodes[0], name)?);
+    }
+    // One rule a family, whatever the number of pods, and for the one from before it too.
+    let rules = |node: &Node| -> Result<usize> {
+        let table = node.machine().script("nft list table inet vnet_ipam")?;
+        Ok(table.lines().filter(|line| line.contains(" masquerade ")).count())
+    };
+    ensure!(rules(&lab.nodes[0])? == 2, "{}", rules(&lab.nodes[0])?);
+    for (pod, attachment) in &pods {
+        outside.iter().try_for_each(|at| seen(&lab.nodes[0], pod, *at, &own))?;
+        inside.iter().try_for_each(|at| seen(&lab.nodes[0], pod, *at, &attachment.addresses))?;
+    }
+
+    // The block grows, and the rule with it.
+    lab.ctl(&["pool", "update", "workers", "--max-pods", "8"])?;
+    lab.nodes[0].shim(&["sync"])?;
+    let (pod, _) = start(&lab.nodes[0], "fifth")?;
+    outside.iter().try_for_each(|at| seen(&lab.nodes[0], &pod, *at, &own))?;
+    ensure!(rules(&lab.nodes[0])? == 2, "{}", rules(&lab.nodes[0])?);
+
+    lab.nodes[0]
+        .configure(plain.clone().with("ipMasq", true).with("nonMasqueradeCIDRs", json!(["192.0.2.0/24"])))?;
+    let (pod, attachment) = start(&lab.nodes[0], "sixth")?;
+    seen(&lab.nodes[0], &pod, outside[0], &attachment.addresses)?;
+    seen(&lab.nodes[0], &pod, outside[1], &own)?;
+
+    lab.nodes[0].configure(plain)?;
+    let (pod, attachment) = start(&lab.nodes[0], "seventh")?;
+    outside.iter().try_for_each(|at| seen(&lab.nodes[0], &pod, *at, &attachment.addresses))?;
+    ensure!(rules(&lab.nodes[0])? == 0, "{}", rules(&lab.nodes[0])?);
+    Ok(())
+}
+
+#[test]
+fn one_field_keeps_pods_from_metadata_services() -> Result<()> {
+    let (mut lab, _gateway) = with_outside(&METADATA, PoolShape::default())?;
+    let plain = lab.nodes[0].netconf().clone();
+    let reach = |node: &Node, pod: &Pod, wanted: bool| -> Result<()> {
+        for at in METADATA {
+            let at: IpAddr = at.parse()?;
+            let reached = node.ping_from(pod, at)? != Echo::Lost;
+            ensure!(reached == wanted, "{at} from {}: {reached}", pod.name());
+            node.machine().ping(at).and_then(Echo::time).with_context(|| format!("{at} from the node"))?;
+        }
+        Ok(())
+    };
+    let (first, _) = start(&lab.nodes[0], "first")?;
+    reach(&lab.nodes[0], &first, true)?;
+    lab.nodes[0].configure(plain.clone().with("blockMetadata", true))?;
+    let (second, attachment) = start(&lab.nodes[0], "second")?;
+    reach(&lab.nodes[0], &first, false)?;
+    reach(&lab.nodes[0], &second, false)?;
+
+    // Another network of the node that does not ask for it does not lift it.
+    lab.nodes[0].configure(plain.clone().with("name", "other"))?;
+    let (third, _) = start(&lab.nodes[0], "third")?;
+    reach(&lab.nodes[0], &third, false)?;
+
+    lab.nodes[0].configure(plain.clone().with("blockMetadata", true))?;
+    lab.nodes[0].machine().script("nft flush ruleset")?;
+    reach(&lab.nodes[0], &first, true)?;
+    let error = lab.nodes[0].plugin("CHECK", &second, Some(&attachment.result))?.into_error()?;
+    ensure!(error.code == 104 && error.text.contains("rules of table inet vnet_ipam"), "{error:?}");
+    start(&lab.nodes[0], "fourth")?;
+    reach(&lab.nodes[0], &first, false)?;
+    lab.nodes[0].check(&second, &attachment)?;
+
+    lab.nodes[0].configure(plain)?;
+    start(&lab.nodes[0], "fifth")?;
+    reach(&lab.nodes[0], &first, true)
+}
