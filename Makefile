@@ -36,6 +36,11 @@ unit: ## The tests of libraries and programs (those that wire pods need root)
 ns: build ## The whole-system tests in namespaces (as root); ONLY=name for some of them
 	cargo test --workspace --test namespaces -- $(ONLY)
 
+.PHONY: history
+history: ## 200,000 calls while everything goes wrong, and the proof that all was well; HISTORY_SEED=n plays one again
+	cargo build --workspace --bins --features ipam-server/fault-points
+	HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) cargo test --workspace --test history
+
 .PHONY: fmt
 fmt: ## Format
 	cargo fmt --all

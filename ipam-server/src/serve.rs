@@ -2,8 +2,7 @@
 
 use crate::{
     api::{self, Credentials, Service},
-    bootstrap,
-    clock::SystemClock,
+    bootstrap, clock,
     config::{Security, ServeArgs},
     endpoint::Endpoint,
     store::{DatabaseUrl, Store},
@@ -11,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{io::Write, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -35,7 +34,7 @@ pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, security: Security)
     }
     // Before anything is announced, so that no early signal ends the process by default.
     let signals = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
-    let store = Store::open(database, Arc::new(SystemClock))
+    let store = Store::open(database, clock::of_service())
         .await
         .with_context(|| format!("cannot open the database {database}"))?;
     // Ends with this function: dropped, a set ends its tasks.

@@ -25,7 +25,8 @@ use std::collections::BTreeMap;
 
 const INSERT: &str = "INSERT INTO pool (name, max_pods, nodes, surge, headroom, alignment, contiguous,
         node_address, rest_seconds, version, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10) RETURNING id";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT value FROM counter WHERE name = 'change'), $10)
+    RETURNING id";
 const UPDATE: &str = "UPDATE pool SET max_pods = $2, nodes = $3, surge = $4, headroom = $5, alignment = $6,
         contiguous = $7, node_address = $8, rest_seconds = $9, version = version + 1
     WHERE id = $1";

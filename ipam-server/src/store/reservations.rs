@@ -31,7 +31,7 @@ const NODES_INSIDE: &str = "SELECT n.name FROM node AS n
     ORDER BY n.name";
 const INSERT: &str = "INSERT INTO reservation
         (subnet, name, first, next, reason, for_nodes, platform, version, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, 0, 1, $7) RETURNING id";
+    VALUES ($1, $2, $3, $4, $5, $6, 0, (SELECT value FROM counter WHERE name = 'change'), $7) RETURNING id";
 const UPDATE: &str = "UPDATE reservation
     SET first = $2, next = $3, reason = $4, for_nodes = $5, version = version + 1 WHERE id = $1";
 const DELETE: &str = "DELETE FROM reservation WHERE id = $1";

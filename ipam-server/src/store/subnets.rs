@@ -25,7 +25,8 @@ use std::net::IpAddr;
 const SIBLINGS: &str = "SELECT name, cidr4, cidr6 FROM subnet WHERE vnet = $1 ORDER BY name";
 const INSERT: &str = "INSERT INTO subnet
         (vnet, name, cidr4, cidr6, gateway4, gateway6, reserve_platform, length, version, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9) RETURNING id";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (SELECT value FROM counter WHERE name = 'change'), $9)
+    RETURNING id";
 const UPDATE: &str =
     "UPDATE subnet SET gateway4 = $2, gateway6 = $3, reserve_platform = $4, version = version + 1
     WHERE id = $1";

@@ -30,7 +30,7 @@ const PAGE: &str = select_vnet!("WHERE v.name > $1 ORDER BY v.name LIMIT $2");
 const OTHERS: &str = select_vnet!("WHERE v.name <> $1 ORDER BY v.name");
 const SUBNETS: &str = "SELECT name, cidr4, cidr6 FROM subnet WHERE vnet = $1 ORDER BY name";
 const INSERT: &str = "INSERT INTO vnet (name, address_space, service_cidrs, version, created_at)
-    VALUES ($1, $2, $3, 1, $4)";
+    VALUES ($1, $2, $3, (SELECT value FROM counter WHERE name = 'change'), $4)";
 const UPDATE: &str =
     "UPDATE vnet SET address_space = $2, service_cidrs = $3, version = version + 1 WHERE id = $1";
 const DELETE: &str = "DELETE FROM vnet WHERE id = $1";

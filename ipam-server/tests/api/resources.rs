@@ -58,6 +58,60 @@ async fn an_edit_is_made_on_the_version_that_was_read() {
     missing.send().await.expect_problem("precondition-failed", None);
 }
 
+/// Who asks for a deletion on condition of the version that was read, late or again, must not meet what has been made in
+/// the same name since: of a node that would be a VM in use, declared gone.
+#[tokio::test]
+async fn a_version_never_comes_back() {
+    let app = App::furnished().await;
+    let pool = json!({"subnets": [{"subnet": "prod/nodes"}], "maxPods": 1, "nodes": 2});
+    app.put("/v1/pools/few", &pool).await.expect(201);
+    let things = [
+        (
+            "/v1/vnets/lab",
+            json!({"addressSpace": ["192.168.0.0/16"]}),
+            json!({"addressSpace": ["192.168.0.0/17"]}),
+        ),
+        (
+            "/v1/vnets/prod/subnets/more",
+            json!({"cidrs": ["10.241.0.0/24"]}),
+            json!({"cidrs": ["10.241.0.0/24"], "gateways": ["10.241.0.2"]}),
+        ),
+        (
+            "/v1/vnets/prod/subnets/nodes/reservations/some",
+            json!({"first": "10.240.8.0", "last": "10.240.8.1", "reason": "one"}),
+            json!({"first": "10.240.8.0", "last": "10.240.8.1", "reason": "two"}),
+        ),
+        (
+            "/v1/pools/more",
+            json!({"subnets": [{"subnet": "prod/nodes"}], "maxPods": 1, "nodes": 1}),
+            json!({"subnets": [{"subnet": "prod/nodes"}], "maxPods": 1, "nodes": 2}),
+        ),
+        (
+            "/v1/nodes/node-9",
+            json!({"pool": "few", "addresses": ["10.240.9.9"]}),
+            json!({"pool": "few", "addresses": ["10.240.9.9"], "uid": "a"}),
+        ),
+    ];
+    for (path, first, second) in &things {
+        let mut had = Vec::new();
+        for _ in 0..3 {
+            for spec in [first, second, first, second] {
+                let tag = app.put(path, spec).await.header("etag").to_owned();
+                if had.last() != Some(&tag) {
+                    assert!(!had.contains(&tag), "{path}: {tag} after {had:?}");
+                    had.push(tag);
+                }
+            }
+            let (now, before) = had.split_last().unwrap();
+            for tag in before {
+                let late = app.call(Method::DELETE, path).header("if-match", tag);
+                late.send().await.expect_problem("precondition-failed", None);
+            }
+            app.call(Method::DELETE, path).header("if-match", now).send().await.expect(204);
+        }
+    }
+}
+
 /// Only edits change a reservation, so who has its version has it.
 #[tokio::test]
 async fn a_reservation_that_the_reader_has_is_not_sent_again() {

@@ -176,8 +176,9 @@ async fn a_name_is_one_vm_until_it_is_replaced() {
     let world = small().await;
     let first = NodeSpec { uid: Some("u1".to_owned()), ..node("p", &["10.0.0.100"]) };
     let none = put(&world, "n1", &["10.0.0.100"]).await.unwrap();
+    let before = world.store.node(&name("n1")).await.unwrap().version;
     let filled = world.store.put_node(&name("n1"), &first, &keep()).await.unwrap().into_inner();
-    assert_eq!((filled.uid.as_deref(), filled.claim, filled.version), (Some("u1"), none.claim, 2));
+    assert_eq!((filled.uid.as_deref(), filled.claim, filled.version), (Some("u1"), none.claim, before + 1));
     assert_eq!(put(&world, "n1", &["10.0.0.100"]).await.unwrap(), filled.value);
 
     let other = NodeSpec { uid: Some("u2".to_owned()), ..first.clone() };

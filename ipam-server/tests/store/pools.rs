@@ -45,12 +45,12 @@ async fn a_pool_reserves_all_its_blocks_or_none() {
 #[tokio::test]
 async fn raising_nodes_moves_nothing_and_lowering_gives_back() {
     let world = World::with_subnets(&[("a", &["10.0.0.0/24"])]).await;
-    world.store.put_pool(&name(), &pool(&["v/a"], 8, 3), &keep()).await.unwrap();
+    let made = world.store.put_pool(&name(), &pool(&["v/a"], 8, 3), &keep()).await.unwrap().into_inner();
     let tiles = world.tiles("v/a").await;
     let blocks =
         |tiles: &[String]| tiles.iter().filter(|tile| tile.contains(" block ")).cloned().collect::<Vec<_>>();
     let raised = world.store.put_pool(&name(), &pool(&["v/a"], 8, 5), &keep()).await.unwrap().into_inner();
-    assert_eq!((raised.version, raised.status.blocks), (2, 5));
+    assert_eq!((raised.version, raised.status.blocks), (made.version + 1, 5));
     let more = blocks(&world.tiles("v/a").await);
     assert!(blocks(&tiles).iter().all(|block| more.contains(block)));
     let same = world.store.put_pool(&name(), &pool(&["v/a"], 8, 5), &keep()).await.unwrap().into_inner();

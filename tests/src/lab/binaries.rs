@@ -37,6 +37,12 @@ impl Binaries {
         Ok(Self { directory })
     }
 
+    /// Where one of them is.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     pub(super) fn directory(&self) -> &std::path::Path {
         &self.directory
     }

@@ -74,6 +74,7 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
     let mac = spec.mac.clone().or_else(|| old.mac.clone());
     if uid != old.uid || mac != old.mac {
         tx.execute(FILL_IN, args![old.id, uid, mac]).await?;
+        changed(tx).await?;
     }
     Ok(())
 }

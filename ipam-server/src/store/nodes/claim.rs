@@ -18,8 +18,9 @@ use ipam_api::{
 
 const NEXT_CLAIM: &str = "UPDATE counter SET value = value + 1 WHERE name = 'claim' RETURNING value";
 const INSERT: &str = "INSERT INTO node
-        (name, pool, subnet, own4, own6, uid, mac, allocator, state, claim, claimed_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+        (name, pool, subnet, own4, own6, uid, mac, allocator, state, claim, claimed_at, version)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT value FROM counter WHERE name = 'change'))
+    RETURNING id";
 const UNCLAIMED: &str =
     "SELECT id FROM block WHERE pool = $1 AND subnet = $2 AND node IS NULL ORDER BY id LIMIT 1";
 const CLAIM: &str = "UPDATE block SET node = $2 WHERE id = $1 AND node IS NULL";

@@ -19,7 +19,7 @@ pub(in crate::store) const PREFIX: &str = "platform-";
 const PRESENT: &str = "SELECT id, name, first, next FROM reservation WHERE subnet = $1 AND platform = 1";
 const INSERT: &str = "INSERT INTO reservation
         (subnet, name, first, next, reason, for_nodes, platform, version, created_at)
-    VALUES ($1, $2, $3, $4, $5, 0, 1, 1, $6) RETURNING id";
+    VALUES ($1, $2, $3, $4, $5, 0, 1, (SELECT value FROM counter WHERE name = 'change'), $6) RETURNING id";
 const DELETE: &str = "DELETE FROM reservation WHERE id = $1";
 
 /// A reservation the platform needs.
