@@ -54,7 +54,7 @@ mod report;
 mod seed;
 mod world;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use checker::Rule;
 use machine::Conduct;
 use seed::Seed;
@@ -95,8 +95,12 @@ fn whatever_goes_wrong_the_history_is_sound() -> Result<()> {
 #[test]
 fn a_node_that_gives_addresses_back_before_it_unwires_is_caught() -> Result<()> {
     const CALLS: usize = 8000;
-    let outcome = world::run(Seed(1), Extent::Calls(CALLS), Conduct::GivesBackFirst, |_| {})?;
-    let violations = checker::check(&outcome.history);
-    ensure!(violations.iter().any(|one| one.rule == Rule::OneHolder), "not noticed: {violations:?}");
-    Ok(())
+    // One run may miss it: how threads take turns is not the seed's.
+    for seed in 1..=8 {
+        let outcome = world::run(Seed(seed), Extent::Calls(CALLS), Conduct::GivesBackFirst, |_| {})?;
+        if checker::check(&outcome.history).iter().any(|one| one.rule == Rule::OneHolder) {
+            return Ok(());
+        }
+    }
+    bail!("not noticed in eight runs");
 }
