@@ -28,6 +28,8 @@ pub struct Kept {
     pub removed: Vec<String>,
     /// What cannot be put right from here, in words.
     pub broken: Vec<String>,
+    /// Why no pod could be wired here at all, in words; it is among what is broken.
+    pub unprepared: Option<String>,
 }
 
 /// Looks at everything that the journal says is wired, puts back what is missing, and ends answers for addresses of
@@ -53,7 +55,10 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let preparation = ground.preparation(conf, &claim.node.addresses, &ports);
     match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
         Ok(changed) => kept.mended.extend(changed),
-        Err(error) => kept.broken.push(error.to_string()),
+        Err(error) => {
+            kept.broken.push(error.to_string());
+            kept.unprepared = Some(error.to_string());
+        }
     }
     for entry in wired() {
         match reassert(&mut host, &context, &claim, &ground, entry) {
@@ -78,7 +83,10 @@ fn reassert(
     entry: &Entry,
 ) -> Result<Vec<String>, CniError> {
     let attachment = entry.attachment();
-    let _lock = AttachmentLock::take(&context.conf.state_dir, &attachment.network, &attachment.container_id)?;
+    let state_dir = &context.conf.state_dir;
+    // Whoever is at it may hang; the others' pods do not wait for that, and the next round comes.
+    let lock = AttachmentLock::try_take(state_dir, &attachment.network, &attachment.container_id)?;
+    let Some(_lock) = lock else { return Ok(Vec::new()) };
     match context.journal.entry(entry.address)? {
         Some(now) if now.state == EntryState::Wired && now.is_of(&attachment) => {}
         _ => return Ok(Vec::new()),

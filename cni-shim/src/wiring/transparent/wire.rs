@@ -490,8 +490,8 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
             }
         }
         let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENOENT])).transpose()?.flatten();
-        if neighbour::permanent_mac(found).is_none() {
-            missing.push(format!("the neighbour {address} was missing"));
+        if neighbour::permanent_mac(found) != Some(wiring.pod_mac(&end)) {
+            missing.push(format!("the neighbour {address} was missing or another"));
             repairs.push(neighbour::permanent(link.index, *address, wiring.pod_mac(&end)));
         }
         if answers.next().is_some_and(|answer| answer.code() != 0) {
