@@ -205,3 +205,14 @@ fn an_add_that_fails_leads_no_port() {
     assert_eq!(node.host_ends(), 0);
     add(&node, "c", &pod, &tcp(8080)).done();
 }
+
+#[test]
+fn as_many_ports_as_a_pod_asks_for_come_and_go() {
+    let node = Node::new();
+    let pod = node.pod();
+    let mappings: Vec<Value> = (0..400).map(|n| tcp(20_000 + n)[0].clone()).collect();
+    add(&node, "c", &pod, &json!(mappings)).done();
+    assert_eq!(elements(&node).len(), 2 * (400 + 1), "each port and one pair a family");
+    node.del("c", &pod.path()).done();
+    assert!(elements(&node).is_empty());
+}
