@@ -1,6 +1,8 @@
 //! `portMappings`: what is refused, who holds a port, and what is left of one.
 
 use crate::node::{Namespace, Node, Printed};
+#[cfg(feature = "fault-points")]
+use crate::{agent::Agent, node::until};
 use serde_json::{Value, json};
 
 fn conf(node: &Node, mappings: &Value) -> Value {
@@ -215,4 +217,23 @@ fn as_many_ports_as_a_pod_asks_for_come_and_go() {
     assert_eq!(elements(&node).len(), 2 * (400 + 1), "each port and one pair a family");
     node.del("c", &pod.path()).done();
     assert!(elements(&node).is_empty());
+}
+
+#[cfg(feature = "fault-points")]
+#[test]
+fn nobody_gets_an_address_while_ports_that_lead_to_it_go() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    node.del("c", &pod.path()).done();
+    node.namespace.sh("nft 'add element inet vnet_ipam host-ports-4 { tcp . 8081 : 10.240.1.9 . 80 }'");
+    let stop = node.directory.path().join("stop");
+    std::fs::write(&stop, "").unwrap();
+    let point = format!("keep-before-withdraw:{}", stop.display());
+    let _agent = Agent::start_with(&node, &point, &[]);
+    until("the agent finds it", || stop.with_extension("reached").exists());
+    let lock = std::fs::File::open(node.state_dir().join("lock")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)), "an ADD would not wait");
+    std::fs::remove_file(&stop).unwrap();
+    until("it is gone", || elements(&node).is_empty());
 }
