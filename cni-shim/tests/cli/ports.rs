@@ -219,6 +219,18 @@ fn as_many_ports_as_a_pod_asks_for_come_and_go() {
     assert!(elements(&node).is_empty());
 }
 
+#[test]
+fn ports_of_a_pod_whose_entry_is_torn_go_with_it() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    std::fs::write(node.state_dir().join("addresses/10.240.1.0"), "{").unwrap();
+    // Of what could not be read the runtime hears; of the pod nothing is left.
+    node.del("c", &pod.path());
+    assert_eq!(node.host_ends(), 0);
+    assert!(elements(&node).is_empty(), "{:?}", elements(&node));
+}
+
 #[cfg(feature = "fault-points")]
 #[test]
 fn nobody_gets_an_address_while_ports_that_lead_to_it_go() {
@@ -236,4 +248,15 @@ fn nobody_gets_an_address_while_ports_that_lead_to_it_go() {
     assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)), "an ADD would not wait");
     std::fs::remove_file(&stop).unwrap();
     until("it is gone", || elements(&node).is_empty());
+}
+
+#[test]
+fn pods_that_an_uninstallation_leaves_do_not_reach_the_hosts_loopback() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    let routed = || node.namespace.sh("cat /proc/sys/net/ipv4/conf/vn*/route_localnet");
+    assert_eq!(routed(), "1\n");
+    node.by_hand_with("uninstall", &["--despite-running-pods"]).done();
+    assert_eq!((routed().as_str(), node.host_ends()), ("0\n", 1));
 }
