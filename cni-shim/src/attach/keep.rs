@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     cni::{CniError, NetConf},
+    fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry},
     ports::PortMapping,
     wiring::{
@@ -120,14 +121,17 @@ fn remove_stale_ports(
     if stale.is_empty() {
         return Ok(());
     }
-    let (entries, unread) = context.journal.picture()?.as_far_as_known();
     // Where the journal is lost the host still knows who lives.
     let ends = survey(host, None, &[])?.ends;
+    // Held until they are gone: an ADD that gets one of these addresses meanwhile leads its ports afterwards.
+    let locked = context.journal.lock()?;
+    let (entries, unread) = locked.picture()?.as_far_as_known();
     let lives = |address: &IpAddr| {
         entries.iter().any(|entry| entry.is_live() && entry.addresses.contains(address))
             || ends.iter().any(|end| end.addresses.contains(address))
     };
     stale.retain(|address| unread.is_none() && !lives(address));
+    fault::at(Point::KeepBeforeWithdraw);
     match host_ports::withdraw(&stale) {
         Ok(removed) => {
             kept.removed.extend(removed.iter().map(|words| format!("{words}, which no pod has")));
