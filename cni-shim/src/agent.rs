@@ -25,6 +25,7 @@ use nix::sys::signal::{SigSet, Signal};
 use report::Report;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeSet,
     io::{self, ErrorKind, Write},
     net::SocketAddr,
     sync::Arc,
@@ -71,18 +72,22 @@ pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Re
     })?;
     let no_thread = |error: io::Error| format!("no thread can be started: {error}");
     let speaking = speaker(conf, pace.every, &report).map_err(no_thread)?;
-    upkeep.stay(pace.every).map_err(no_thread)?;
+    let upkeep = upkeep.stay(pace.every).map_err(no_thread)?;
     let asking = strangers::watch(conf, &report, pace.again).map_err(no_thread)?;
     let mut sweeper = Sweeper::new(pace.grace);
+    let mut told = BTreeSet::new();
     // Nobody needs to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     loop {
         let began = Instant::now();
-        round(conf, &report);
+        round(conf, &report, &mut told);
         sweep(&mut sweeper, conf, &report);
         report.ended();
         if speaking.is_finished() {
             return Err("cni-shim has a defect: it no longer speaks with the service".to_owned());
+        }
+        if upkeep.is_finished() {
+            return Err("cni-shim has a defect: it no longer sees to the node's set-up".to_owned());
         }
         if asking.is_finished() {
             return Err("cni-shim has a defect: it no longer looks for strangers".to_owned());
@@ -127,19 +132,22 @@ fn speaker(conf: &NetConf, every: Duration, report: &Arc<Report>) -> io::Result<
     })
 }
 
-fn round(conf: &NetConf, report: &Report) {
+/// One look. What was broken before and still is has been `told`.
+fn round(conf: &NetConf, report: &Report, told: &mut BTreeSet<String>) {
     match attach::keep(conf) {
         Ok(kept) => {
-            let Kept { mended, removed, broken } = &kept;
+            let Kept { mended, removed, broken, .. } = &kept;
             for words in mended {
                 log::warn(format_args!("put back: {words}"));
             }
             for words in removed {
                 log::warn(format_args!("taken away: {words}"));
             }
-            for words in broken {
+            let now: BTreeSet<String> = broken.iter().cloned().collect();
+            for words in now.difference(told) {
                 log::error(format_args!("not as it was made: {words}"));
             }
+            *told = now;
             report.kept(&kept);
         }
         Err(error) => {

@@ -14,7 +14,11 @@ use crate::{
     log,
     service::{Patience, Service},
     tally,
-    wiring::{Host, announce, conntrack::Forgetting, uplink},
+    wiring::{
+        Host, announce,
+        conntrack::{Forgetting, Led},
+        uplink,
+    },
 };
 use attachment::{AttachArguments, DetachArguments};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -108,8 +112,8 @@ enum Command {
         #[arg(long = "pod", value_name = "ADDRESS")]
         pods: Vec<IpAddr>,
         /// A UDP port that leads to a pod from now on
-        #[arg(long, value_name = "PORT=ADDRESS", value_parser = port_of_pod)]
-        udp: Vec<(u16, IpAddr)>,
+        #[arg(long, value_name = "PORT[@ADDRESS]=POD")]
+        udp: Vec<Led>,
     },
 }
 
@@ -199,11 +203,6 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn port_of_pod(text: &str) -> Result<(u16, IpAddr), String> {
-    let parts = text.split_once('=').and_then(|(port, pod)| Some((port.parse().ok()?, pod.parse().ok()?)));
-    parts.ok_or_else(|| "give PORT=ADDRESS".to_owned())
 }
 
 fn sync(settings: &Settings) -> Result<(), String> {

@@ -34,6 +34,8 @@ pub enum Point {
     GcAfterBegin,
     /// Sweep: what looks like a leak for long enough is known, nothing is locked. It then passes the points of a DEL.
     SweepBeforeLock,
+    /// Agent: ports that lead to nobody are known, and none of them is gone.
+    KeepBeforeWithdraw,
     /// Sync: the journal is listed, nothing is sent.
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
@@ -77,6 +79,7 @@ impl Point {
             Self::DelAfterDelete => "del-after-delete",
             Self::GcAfterBegin => "gc-after-begin",
             Self::SweepBeforeLock => "sweep-before-lock",
+            Self::KeepBeforeWithdraw => "keep-before-withdraw",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
             Self::RebuildBeforeHeader => "rebuild-before-header",

@@ -62,6 +62,9 @@ pub enum InstallError {
     /// The network configuration is not valid.
     #[error("the network configuration is not valid: {0}")]
     Configuration(String),
+    /// No pod could be wired on this node.
+    #[error("the node cannot be set up for pods, so the runtime is not told of the plugin: {0}")]
+    NotSetUp(String),
     /// A plugin of the list is not there.
     #[error(
         "the list names the plugin {plugin:?}, which is not in {looked}: put it there (Debian's plugins are in the \
@@ -175,6 +178,7 @@ impl Installation {
         match attach::enrol(&self.conf, &service) {
             Ok(claim) => {
                 let kept = attach::keep(&self.conf)?;
+                kept.unprepared.map_or(Ok(()), |why| Err(InstallError::NotSetUp(why)))?;
                 changed.extend(kept.mended.into_iter().map(|words| format!("set {words}")));
                 changed.extend(kept.removed);
                 warnings.extend(kept.broken);

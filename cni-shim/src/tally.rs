@@ -16,7 +16,14 @@ use crate::{
     log,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs::File, path::Path, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{File, TryLockError},
+    path::Path,
+    sync::Mutex,
+    thread,
+    time::Duration,
+};
 
 /// Upper bounds in seconds of how long a verb took: a few milliseconds where all is well, a second more for a service
 /// that is silent.
@@ -121,11 +128,19 @@ pub fn count(state_dir: &Path, ended: Option<Ended>) {
     }
 }
 
-/// The lock of the counts; held for some hundred µs, and let go by the end of its process.
+/// The lock of the counts, which others hold for some hundred µs. One that was stopped with it must not stop all
+/// others of the node, so it is waited for a second and no longer.
 fn turn(path: &Path) -> Option<File> {
+    const TRIES: u32 = 1000;
     let file = files::open_lock(path).ok()?;
-    file.lock().ok()?;
-    Some(file)
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -157,7 +172,7 @@ mod tests {
     #[test]
     fn many_at_once_are_all_counted() {
         let directory = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..10).for_each(|_| count(directory.path(), ended(Verb::Del, 1, None))));
             }

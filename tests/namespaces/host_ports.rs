@@ -140,6 +140,42 @@ fn a_pod_does_not_reach_what_listens_on_the_nodes_loopback() -> Result<()> {
 }
 
 #[test]
+fn a_port_of_the_nodes_loopback_leads_nobody_else_to_the_pod() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let pod = node.sandbox("private")?;
+    let port = json!({"hostPort": 9001, "containerPort": 80, "protocol": "udp", "hostIP": "127.0.0.1"});
+    node.add_with_ports(&pod, &json!([port]))?;
+    let _answering = answering(node, &pod, "udp")?;
+    let localhost: IpAddr = "127.0.0.1".parse()?;
+    ensure!(!ask(on(node.machine()), "udp", localhost, 9001)?.is_nothing(), "the node itself is led there");
+    // A neighbour that sends to the node's MAC what its own kernel would keep.
+    lab.vm.script(&format!(
+        "echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
+         ip route delete local 127.0.0.0/8 dev lo table local
+         ip route delete local 127.0.0.1 dev lo table local
+         ip route add 127.0.0.0/8 via {} dev eth0",
+        node.addresses()[0]
+    ))?;
+    let host = node.machine();
+    host.script(
+        "nft add table inet probe
+         nft add counter inet probe seen
+         nft add chain inet probe forward '{ type filter hook forward priority 0; }'
+         nft add rule inet probe forward udp dport 80 counter name seen",
+    )?;
+    let seen = || -> Result<bool> {
+        ask(on(&lab.vm), "udp", localhost, 9001)?;
+        Ok(!host.script("nft list counter inet probe seen")?.contains("packets 0 "))
+    };
+    ensure!(!seen()?, "a neighbour got through to a port of the node's loopback");
+    // Else the silence would prove nothing.
+    host.script("nft flush chain inet vnet_ipam spoofing")?;
+    ensure!(seen()?, "the probe reaches nothing anyway");
+    Ok(())
+}
+
+#[test]
 fn a_taken_port_is_refused() -> Result<()> {
     let lab = Lab::with_ledger(Families::Dual, 1, PoolShape::default())?;
     let node = &lab.nodes[0];

@@ -426,7 +426,6 @@ impl Add<'_> {
                 addresses: &entry.addresses,
                 uplink: Some(&self.ground.uplink.name),
                 mac: entry.mac,
-                ports: &entry.ports,
             };
             if let Err(error) = transparent::unwire(self.host, Some(self.pod), &unwiring) {
                 // The address is not free as long as the interface is there: DEL goes on with it.

@@ -6,7 +6,6 @@ use crate::{
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
-    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
@@ -92,8 +91,7 @@ pub(super) fn take_away(
     // Where it was wired, not where the configuration would wire it now.
     let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
     let mac = entries.iter().find_map(|entry| entry.mac);
-    let ports: Vec<PortMapping> = entries.iter().flat_map(|entry| entry.ports.clone()).collect();
-    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac, ports: &ports };
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
     let removed = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));

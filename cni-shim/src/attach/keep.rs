@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     cni::{CniError, NetConf},
+    fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry},
     ports::PortMapping,
     wiring::{
@@ -28,6 +29,8 @@ pub struct Kept {
     pub removed: Vec<String>,
     /// What cannot be put right from here, in words.
     pub broken: Vec<String>,
+    /// Why no pod could be wired here at all, in words; it is among what is broken.
+    pub unprepared: Option<String>,
 }
 
 /// Looks at everything that the journal says is wired, puts back what is missing, and ends answers for addresses of
@@ -53,7 +56,10 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let preparation = ground.preparation(conf, &claim.node.addresses, &ports);
     match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
         Ok(changed) => kept.mended.extend(changed),
-        Err(error) => kept.broken.push(error.to_string()),
+        Err(error) => {
+            kept.broken.push(error.to_string());
+            kept.unprepared = Some(error.to_string());
+        }
     }
     for entry in wired() {
         match reassert(&mut host, &context, &claim, &ground, entry) {
@@ -78,7 +84,10 @@ fn reassert(
     entry: &Entry,
 ) -> Result<Vec<String>, CniError> {
     let attachment = entry.attachment();
-    let _lock = AttachmentLock::take(&context.conf.state_dir, &attachment.network, &attachment.container_id)?;
+    let state_dir = &context.conf.state_dir;
+    // Whoever is at it may hang; the others' pods do not wait for that, and the next round comes.
+    let lock = AttachmentLock::try_take(state_dir, &attachment.network, &attachment.container_id)?;
+    let Some(_lock) = lock else { return Ok(Vec::new()) };
     match context.journal.entry(entry.address)? {
         Some(now) if now.state == EntryState::Wired && now.is_of(&attachment) => {}
         _ => return Ok(Vec::new()),
@@ -112,14 +121,17 @@ fn remove_stale_ports(
     if stale.is_empty() {
         return Ok(());
     }
-    let (entries, unread) = context.journal.picture()?.as_far_as_known();
     // Where the journal is lost the host still knows who lives.
     let ends = survey(host, None, &[])?.ends;
+    // Held until they are gone: an ADD that gets one of these addresses meanwhile leads its ports afterwards.
+    let locked = context.journal.lock()?;
+    let (entries, unread) = locked.picture()?.as_far_as_known();
     let lives = |address: &IpAddr| {
         entries.iter().any(|entry| entry.is_live() && entry.addresses.contains(address))
             || ends.iter().any(|end| end.addresses.contains(address))
     };
     stale.retain(|address| unread.is_none() && !lives(address));
+    fault::at(Point::KeepBeforeWithdraw);
     match host_ports::withdraw(&stale) {
         Ok(removed) => {
             kept.removed.extend(removed.iter().map(|words| format!("{words}, which no pod has")));

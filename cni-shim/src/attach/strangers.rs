@@ -69,7 +69,8 @@ pub fn probe_block(conf: &NetConf, again: Duration) -> Result<Option<Probed>, Cn
     asked.extend(addresses.filter(|address| !is_held(address) && !seen.taken.contains(address)));
 
     let uplink = uplink::find(&mut host, conf.uplink.as_deref())?;
-    let (found, indiscriminate) = listen(&mut host, &uplink, line, &asked)?;
+    let gateways: BTreeSet<IpAddr> = claim.node.network.gateways.iter().copied().collect();
+    let (found, indiscriminate) = listen(&mut host, &uplink, line, &asked, &gateways)?;
     let answers = Answers { part, asked, found };
     let Some(News { came, left }) = mark(&journal, &claim, &answers)? else { return Ok(None) };
     let (entries, _) = journal.picture()?.as_far_as_known();
@@ -111,19 +112,35 @@ fn mark(journal: &Journal, under: &ClaimFile, answers: &Answers) -> Result<Optio
     Ok(Some(news))
 }
 
-/// Who answers for these addresses, without those that answer for what nobody can have.
+/// Who answers for these addresses, without those that answer for what nobody can have, and without a router
+/// that answers for most of what is asked: proxy ARP need not include the network's address, and to believe it would
+/// take the whole block from pods.
 fn listen(
     host: &mut Host,
     uplink: &Uplink,
     line: Line,
     asked: &BTreeSet<IpAddr>,
+    gateways: &BTreeSet<IpAddr>,
 ) -> Result<(BTreeMap<IpAddr, Mac>, BTreeSet<Mac>), CniError> {
     let nobodys: BTreeSet<IpAddr> = nobodys(line)?.into_iter().filter(|one| !asked.contains(one)).collect();
-    let mut found = probe::probe(host, uplink, &asked.union(&nobodys).copied().collect())
-        .map_err(|error| unheard(&error))?;
-    let indiscriminate: BTreeSet<Mac> = nobodys.iter().filter_map(|one| found.remove(one)).collect();
+    let gateways: BTreeSet<IpAddr> = gateways.difference(asked).copied().collect();
+    let all = asked.iter().chain(&nobodys).chain(&gateways).copied().collect();
+    let mut found = probe::probe(host, uplink, &all).map_err(|error| unheard(&error))?;
+    let mut indiscriminate: BTreeSet<Mac> = nobodys.iter().filter_map(|one| found.remove(one)).collect();
+    let routers: BTreeSet<Mac> = gateways.iter().filter_map(|one| found.remove(one)).collect();
+    indiscriminate.extend(routers.into_iter().filter(|router| answers_for_most(*router, asked, &found)));
     found.retain(|_, mac| !indiscriminate.contains(mac));
     Ok((found, indiscriminate))
+}
+
+/// Whether a machine answers for more than half of the addresses asked of a family, and for more than one.
+fn answers_for_most(mac: Mac, asked: &BTreeSet<IpAddr>, found: &BTreeMap<IpAddr, Mac>) -> bool {
+    [true, false].into_iter().any(|v4| {
+        let of_family = |address: &&IpAddr| address.is_ipv4() == v4;
+        let answered = asked.iter().filter(of_family).filter(|address| found.get(address) == Some(&mac));
+        let answered = answered.count();
+        answered > 1 && answered * 2 > asked.iter().filter(of_family).count()
+    })
 }
 
 /// Addresses of the subnet that no machine has: where fabrics or routers answer in the name of others, they
@@ -145,4 +162,25 @@ fn nobodys(line: Line) -> Result<Vec<IpAddr>, CniError> {
 
 fn unheard(error: &WiringError) -> CniError {
     CniError::new(Code::TryAgain, "strangers on the segment were not looked for").details(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_that_answers_for_most_of_a_block_says_nothing_of_any_address() {
+        let addresses = |ends: std::ops::Range<u8>| ends.map(|end| IpAddr::from([10, 240, 1, end]));
+        let (router, other) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+        let asked: BTreeSet<IpAddr> = addresses(0..10).chain(["fd00::1".parse().unwrap()]).collect();
+        let found = |many| addresses(0..many).map(|address| (address, router)).collect::<BTreeMap<_, _>>();
+        assert!(answers_for_most(router, &asked, &found(6)));
+        assert!(!answers_for_most(router, &asked, &found(5)), "it may have some of them");
+        assert!(!answers_for_most(other, &asked, &found(10)));
+        let one: BTreeSet<IpAddr> = addresses(0..1).collect();
+        assert!(
+            !answers_for_most(router, &one, &found(1)),
+            "the one that is asked again is not most of a block"
+        );
+    }
 }

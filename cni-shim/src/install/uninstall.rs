@@ -13,9 +13,9 @@ use crate::{
     fault::{self, Point},
     journal::{FileWas, Journal, SysctlWas, boot},
     wiring::{
-        Host, firewall,
+        Host, firewall, host_ports,
         survey::{Survey, remove_proxies, survey},
-        sysctl::Change,
+        sysctl::{self, Change},
         turn::{put_back, standing},
         uplink,
     },
@@ -77,6 +77,7 @@ pub fn uninstall(node: &NodeConf, uplink: Option<&str>, pods: Pods) -> Result<Re
     file::remove_directories(&undo.directories)?;
     fault::at(Point::UninstallAfterFiles);
 
+    close_loopback(&mut host)?;
     if firewall::remove()? {
         removed.done.push(format!("table inet {} is gone", firewall::TABLE));
     }
@@ -105,6 +106,21 @@ fn refuse_pods(journal: &Journal, host: &mut Host, boot_id: &str, pods: Pods) ->
         Some(first) => Err(InstallError::PodsRun { count: running.len(), first: first.clone() }),
         None => Ok(()),
     }
+}
+
+/// Ends the way from pods that stay to the host's 127.0.0.1, which only our rules guard.
+fn close_loopback(host: &mut Host) -> Result<(), InstallError> {
+    for end in survey(host, None, &[])?.ends {
+        let key = host_ports::loopback(&end.name);
+        // None where the pod has ended meanwhile.
+        if sysctl::read(&key)?.is_some_and(|value| value != "0")
+            && let Err(error) = sysctl::ensure(&key, "0")
+            && sysctl::read(&key)?.is_some()
+        {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 fn take_away(journal: &Journal, file: &FileWas, removed: &mut Removed) -> Result<(), InstallError> {

@@ -10,7 +10,13 @@ use crate::{
     service::{Patience, Service},
     wiring::neighbour_table::Room,
 };
-use std::{collections::BTreeSet, fs::File, io, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 /// Between two rounds while something is left to do: a node without a claim is of no use.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -77,7 +83,7 @@ impl Upkeep {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn stay(mut self, every: Duration) -> io::Result<()> {
+    pub fn stay(mut self, every: Duration) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
             loop {
                 let done = self.round();
@@ -86,8 +92,7 @@ impl Upkeep {
                     Done::InPart => every.min(PAUSE),
                 });
             }
-        })?;
-        Ok(())
+        })
     }
 
     /// One round: what can be done now. Says what cannot, once, and leaves it to a later one.
@@ -137,7 +142,8 @@ impl Upkeep {
     /// The runtime is told last: when the node has its claim and is set up.
     fn place_list(&mut self) -> Result<(), InstallError> {
         let Left::Configuration(installation) = &self.left else { return Ok(()) };
-        attach::keep(&self.conf)?;
+        let kept = attach::keep(&self.conf)?;
+        kept.unprepared.map_or(Ok(()), |why| Err(InstallError::NotSetUp(why)))?;
         let journal = installation.journal();
         let _turn = lock(&journal)?;
         if let Some(done) = installation.place_list(&journal, &installation.list()?)? {

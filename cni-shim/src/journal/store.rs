@@ -162,7 +162,8 @@ impl Journal {
     }
 
     /// Waits for the node's lock. Hold it for file work only, never while
-    /// talking to the service or the kernel's networking.
+    /// talking to the service or the kernel's networking; but while ports go that lead to an address nobody has,
+    /// so that nobody gets it.
     ///
     /// # Errors
     /// The file system refuses.

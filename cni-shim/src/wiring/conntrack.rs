@@ -6,12 +6,12 @@
 //! question is a walk through the table of the whole machine, so no runtime is made to wait for one.
 
 use super::{
-    detached,
+    Host, detached,
     nfnetlink::{Attributes, Message, Netfilter, attribute},
-    sysctl,
+    route, sysctl,
 };
 use crate::ports::{PortMapping, Protocol};
-use std::{collections::BTreeMap, io, iter, net::IpAddr};
+use std::{collections::BTreeMap, fmt, io, iter, net::IpAddr, str::FromStr};
 
 const SUBSYSTEM: u16 = 1;
 const IPCTNL_MSG_CT_GET: u16 = 1;
@@ -24,7 +24,9 @@ const CTA_FILTER: u16 = 25;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
 /// Which parts of the tuples count, as bits; kernels before 5.8 know no filter and send everything.
@@ -46,8 +48,9 @@ enum Question {
     /// Either, of an address of IPv6: asked for one of these, the kernel sends the connections of all others (up
     /// to 6.18 at least).
     With(IpAddr),
-    /// Those sent to UDP ports, in the family of `pod`, that it does not answer.
-    Astray { ports: Vec<u16>, pod: IpAddr },
+    /// Those sent to UDP ports of these addresses of the node, in the family of `pod`, that it does not answer. What
+    /// goes to the same port elsewhere is other pods' talk with name servers and the like.
+    Astray { at: Vec<(IpAddr, u16)>, pod: IpAddr },
 }
 
 impl Question {
@@ -89,11 +92,14 @@ impl Question {
             Self::From(address) => is_from(began, *address),
             Self::AnsweredBy(address) => is_from(answered, *address),
             Self::With(address) => is_from(began, *address) || is_from(answered, *address),
-            Self::Astray { ports, pod } => {
+            Self::Astray { at, pod } => {
                 let parts = attribute(began, CTA_TUPLE_PROTO).unwrap_or_default();
                 let port = attribute(parts, CTA_PROTO_DST_PORT);
+                let is_there = |(address, wanted): &(IpAddr, u16)| {
+                    port == Some(&wanted.to_be_bytes()) && is_to(began, *address)
+                };
                 attribute(parts, CTA_PROTO_NUM) == Some(&UDP)
-                    && ports.iter().any(|wanted| port == Some(&wanted.to_be_bytes()))
+                    && at.iter().any(is_there)
                     && !is_from(answered, *pod)
             }
         }
@@ -112,10 +118,54 @@ fn is_from(tuple: &[u8], address: IpAddr) -> bool {
     attribute(tuple, CTA_TUPLE_IP).and_then(|addresses| attribute(addresses, kind)) == Some(&octets[..])
 }
 
+fn is_to(tuple: &[u8], address: IpAddr) -> bool {
+    let kind = if address.is_ipv4() { CTA_IP_V4_DST } else { CTA_IP_V6_DST };
+    let found = attribute(tuple, CTA_TUPLE_IP).and_then(|addresses| attribute(addresses, kind));
+    found == Some(&octets(address).1[..])
+}
+
 fn octets(address: IpAddr) -> (u16, Vec<u8>) {
     match address {
         IpAddr::V4(address) => (CTA_IP_V4_SRC, address.octets().to_vec()),
         IpAddr::V6(address) => (CTA_IP_V6_SRC, address.octets().to_vec()),
+    }
+}
+
+/// A UDP port of the node that leads to a pod from now on: `PORT=POD` in words, `PORT@ADDRESS=POD` where it is one
+/// address of the node alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// The node's port.
+    pub port: u16,
+    /// At which of the node's addresses; `None` for all of the pod's family.
+    pub at: Option<IpAddr>,
+    /// One address of the pod.
+    pub pod: IpAddr,
+}
+
+impl fmt::Display for Led {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.port)?;
+        if let Some(at) = self.at {
+            write!(f, "@{at}")?;
+        }
+        write!(f, "={}", self.pod)
+    }
+}
+
+impl FromStr for Led {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (at, pod) = text.split_once('=')?;
+            let (port, at) = match at.split_once('@') {
+                Some((port, at)) => (port, Some(at.parse().ok()?)),
+                None => (at, None),
+            };
+            Some(Self { port: port.parse().ok()?, at, pod: pod.parse().ok()? })
+        };
+        read().ok_or("give PORT=POD or PORT@ADDRESS=POD")
     }
 }
 
@@ -125,7 +175,7 @@ pub struct Forgetting {
     /// Addresses of pods that are gone.
     pub pods: Vec<IpAddr>,
     /// UDP ports of the node that lead to a pod from now on.
-    pub udp: Vec<(u16, IpAddr)>,
+    pub udp: Vec<Led>,
 }
 
 impl Forgetting {
@@ -140,8 +190,11 @@ impl Forgetting {
     pub fn ports(addresses: &[IpAddr], ports: &[PortMapping]) -> Self {
         let mut udp = Vec::new();
         for mapping in ports.iter().filter(|mapping| mapping.protocol == Protocol::Udp) {
-            let pods = addresses.iter().filter(|pod| mapping.towards(**pod).is_some());
-            udp.extend(pods.map(|pod| (mapping.host_port.get(), *pod)));
+            let towards = |pod: &IpAddr| {
+                let at = mapping.towards(*pod)?.host_ip.filter(|at| !at.is_unspecified());
+                Some(Led { port: mapping.host_port.get(), at, pod: *pod })
+            };
+            udp.extend(addresses.iter().filter_map(towards));
         }
         Self { pods: Vec::new(), udp }
     }
@@ -159,7 +212,8 @@ impl Forgetting {
             return;
         }
         let Ok(mut socket) = Netfilter::open("forgetting connections") else { return };
-        for question in self.questions() {
+        let own = if self.udp.is_empty() { Vec::new() } else { own_addresses() };
+        for question in self.questions(&own) {
             let Ok(connections) = socket.dump(&question.message()) else { continue };
             let found =
                 connections.iter().map(|one| &one.attributes[..]).filter(|found| question.means(found));
@@ -170,7 +224,7 @@ impl Forgetting {
     }
 
     /// Starts [`Forgetting::forget`] in a process of its own: `<this program> forget [--pod ADDRESS]…
-    /// [--udp PORT=ADDRESS]…`.
+    /// [--udp PORT[@ADDRESS]=POD]…`.
     ///
     /// # Errors
     /// When the process can't be started.
@@ -179,21 +233,30 @@ impl Forgetting {
             return Ok(());
         }
         let pods = self.pods.iter().flat_map(|pod| ["--pod".to_owned(), pod.to_string()]);
-        let udp = self.udp.iter().flat_map(|(port, pod)| ["--udp".to_owned(), format!("{port}={pod}")]);
+        let udp = self.udp.iter().flat_map(|led| ["--udp".to_owned(), led.to_string()]);
         detached::start(iter::once("forget".to_owned()).chain(pods).chain(udp))
     }
 
-    fn questions(&self) -> Vec<Question> {
+    /// `own` are the node's addresses.
+    fn questions(&self, own: &[IpAddr]) -> Vec<Question> {
         let pods = self.pods.iter().flat_map(|pod| match pod {
             IpAddr::V4(_) => vec![Question::From(*pod), Question::AnsweredBy(*pod)],
             IpAddr::V6(_) => vec![Question::With(*pod)],
         });
-        let mut by_pod: BTreeMap<IpAddr, Vec<u16>> = BTreeMap::new();
-        for (port, pod) in &self.udp {
-            by_pod.entry(*pod).or_default().push(*port);
+        let mut by_pod: BTreeMap<IpAddr, Vec<(IpAddr, u16)>> = BTreeMap::new();
+        for Led { port, at, pod } in &self.udp {
+            let all = own.iter().filter(|own| own.is_ipv4() == pod.is_ipv4());
+            let at: Vec<IpAddr> = at.map_or_else(|| all.copied().collect(), |at| vec![at]);
+            by_pod.entry(*pod).or_default().extend(at.into_iter().map(|at| (at, *port)));
         }
-        pods.chain(by_pod.into_iter().map(|(pod, ports)| Question::Astray { ports, pod })).collect()
+        pods.chain(by_pod.into_iter().map(|(pod, at)| Question::Astray { at, pod })).collect()
     }
+}
+
+/// The node's addresses; none where the kernel does not tell them.
+fn own_addresses() -> Vec<IpAddr> {
+    let found = Host::open().and_then(|mut host| route::addresses(&mut host.netlink));
+    found.unwrap_or_default().iter().map(|assigned| assigned.net.addr()).collect()
 }
 
 /// Deletes just this connection: with its id no other that has taken its place.
@@ -213,11 +276,12 @@ mod tests {
     use super::*;
     use crate::ports::tests::mapping;
 
-    fn tuple(kind: u16, source: IpAddr, port: u16) -> Attributes {
+    fn tuple(kind: u16, source: IpAddr, to: IpAddr, port: u16) -> Attributes {
         let protocol =
             Attributes::default().with(CTA_PROTO_NUM, &UDP).with(CTA_PROTO_DST_PORT, &port.to_be_bytes());
         let (of_family, octets) = octets(source);
-        let addresses = Attributes::default().with(of_family, &octets);
+        let (to_family, to) = (of_family + 1, super::octets(to).1);
+        let addresses = Attributes::default().with(of_family, &octets).with(to_family, &to);
         let both =
             Attributes::default().with_list(CTA_TUPLE_IP, &addresses).with_list(CTA_TUPLE_PROTO, &protocol);
         Attributes::default().with_list(kind, &both)
@@ -225,21 +289,24 @@ mod tests {
 
     #[test]
     fn connections_are_chosen_by_who_began_and_who_answers() {
-        let [vm, pod, node]: [IpAddr; 3] =
-            ["10.240.0.20", "10.240.1.0", "10.240.0.10"].map(|text| text.parse().unwrap());
-        let connection = |from, answers| {
+        let [vm, pod, node, away]: [IpAddr; 4] =
+            ["10.240.0.20", "10.240.1.0", "10.240.0.10", "192.0.2.53"].map(|text| text.parse().unwrap());
+        let between = |from, to, answers| {
             let [began, answered] =
-                [tuple(CTA_TUPLE_ORIG, from, 8053), tuple(CTA_TUPLE_REPLY, answers, 5053)];
+                [tuple(CTA_TUPLE_ORIG, from, to, 8053), tuple(CTA_TUPLE_REPLY, answers, from, 5053)];
             [began.as_bytes(), answered.as_bytes()].concat()
         };
+        let connection = |from, answers| between(from, node, answers);
         let (led, straight) = (connection(vm, pod), connection(vm, node));
         assert!(Question::AnsweredBy(pod).means(&led) && !Question::From(pod).means(&led));
         assert!(Question::With(pod).means(&led) && Question::From(pod).means(&connection(pod, vm)));
         assert!(!Question::With(pod).means(&straight));
-        let astray = |ports: &[u16]| Question::Astray { ports: ports.to_vec(), pod };
+        let astray =
+            |ports: &[u16]| Question::Astray { at: ports.iter().map(|port| (node, *port)).collect(), pod };
         assert!(astray(&[53, 8053]).means(&straight));
         assert!(!astray(&[8053]).means(&led), "it leads to the pod already");
         assert!(!astray(&[5053]).means(&straight));
+        assert!(!astray(&[8053]).means(&between(vm, away, away)), "it goes past the node");
         // What is cut says less, and upsets nobody.
         assert!((0..straight.len() / 2).all(|end| !astray(&[8053]).means(&straight[..end])));
     }
@@ -249,7 +316,14 @@ mod tests {
         let pods: [IpAddr; 2] = ["10.240.1.0".parse().unwrap(), "fd00::1".parse().unwrap()];
         let ports = [mapping("udp 53 1"), mapping("tcp 80 1"), mapping("udp 10.240.0.10 7 7")];
         let udp = Forgetting::ports(&pods, &ports).udp;
-        assert_eq!(udp, [(53, pods[0]), (53, pods[1]), (7, pods[0])]);
-        assert_eq!(Forgetting { udp, ..Forgetting::pod(&pods) }.questions().len(), 5);
+        let words: Vec<String> = udp.iter().map(Led::to_string).collect();
+        assert_eq!(words, ["53=10.240.1.0", "53=fd00::1", "7@10.240.0.10=10.240.1.0"]);
+        assert!(udp.iter().zip(&words).all(|(led, text)| text.parse() == Ok(*led)));
+        let own = ["127.0.0.1", "10.240.0.10", "fd00::a"].map(|text| text.parse().unwrap());
+        let questions = Forgetting { udp, ..Forgetting::pod(&pods) }.questions(&own);
+        assert_eq!(questions.len(), 5);
+        let at = [(own[0], 53), (own[1], 53), (own[1], 7)].to_vec();
+        assert!(questions.contains(&Question::Astray { at, pod: pods[0] }), "{questions:?}");
+        assert!(questions.contains(&Question::Astray { at: vec![(own[2], 53)], pod: pods[1] }));
     }
 }

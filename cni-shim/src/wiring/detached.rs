@@ -4,6 +4,7 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    thread,
 };
 
 /// Starts this program with these words, as by hand. It outlives the caller and holds none of its pipes, so no
@@ -21,5 +22,8 @@ pub(crate) fn start(words: impl IntoIterator<Item = String>) -> io::Result<()> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .map(drop)
+        .map(|mut child| {
+            // The agent stays, and a child that nobody waits for stays with it.
+            let _ = thread::Builder::new().name("detached".to_owned()).spawn(move || child.wait());
+        })
 }

@@ -141,7 +141,8 @@ pub enum WiringError {
     },
     /// The kernel refused to lead ports to a pod, or to end that.
     #[error(
-        "the ports of table inet vnet_ipam cannot be changed: {source}; try again, its rules may be gone"
+        "the ports of table inet vnet_ipam cannot be changed ({}); try again, its rules may be gone",
+        named(source)
     )]
     HostPorts {
         /// What the kernel said.
@@ -201,6 +202,15 @@ impl fmt::Display for Errno {
     }
 }
 
+/// An error of the system by its name: for a runtime, a DEL that fails in the kernel's words for "not there" has
+/// nothing left to do.
+fn named(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => format!("{:?}", nix::errno::Errno::from_raw(code)),
+        None => error.to_string(),
+    }
+}
+
 struct Sentences<'a>(&'a [WiringError]);
 
 impl fmt::Display for Sentences<'_> {
@@ -212,5 +222,17 @@ impl fmt::Display for Sentences<'_> {
             write!(f, "{error}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_stay_do_not_read_like_ports_that_are_gone() {
+        let source = io::Error::from_raw_os_error(nix::libc::ENOENT);
+        let words = WiringError::HostPorts { source }.to_string();
+        assert!(words.contains("(ENOENT)") && !words.to_lowercase().contains("no such file"), "{words}");
     }
 }

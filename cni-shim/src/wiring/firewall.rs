@@ -86,7 +86,8 @@ fn own_name(purpose: &str, network: &str) -> String {
     format!("{purpose}-{hex}")
 }
 
-/// The chain that drops what pods send from other addresses than their own.
+/// The chain that drops what pods send from other addresses than their own, and what anybody sends to the node's
+/// loopback addresses.
 ///
 /// A pod's own addresses are those that the host routes to its interface; a local address of the host
 /// is not among them.
@@ -96,14 +97,13 @@ pub fn spoofing() -> Chain {
         name: "spoofing".to_owned(),
         hook: "type filter hook prerouting priority raw; policy accept;",
         sets: &[],
-        rules: [
-            "fib saddr . iif oif missing counter drop",
-            "fib saddr type local counter drop",
-            // Host ends may route 127.0.0.0/8 for the sake of host ports: not to the host's own services.
-            "ip daddr 127.0.0.0/8 counter drop",
-        ]
-        .map(|rule| format!("{FROM_PODS} {rule}"))
-        .into(),
+        rules: vec![
+            format!("{FROM_PODS} fib saddr . iif oif missing counter drop"),
+            format!("{FROM_PODS} fib saddr type local counter drop"),
+            // Host ends may route 127.0.0.0/8 for the sake of host ports, and a port may lead from 127.0.0.1 to a
+            // pod: for the node alone. The kernel looks for such packets only once they have another destination.
+            "iif != \"lo\" ip daddr 127.0.0.0/8 counter drop".to_owned(),
+        ],
     }
 }
 

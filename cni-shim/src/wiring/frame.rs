@@ -111,8 +111,9 @@ fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u
     !(sum as u16)
 }
 
-/// Which address a frame shows to be somebody's, and whose: who answers for it, asks in its name, or is about
-/// to take it (RFC 5227, 2.1.1; RFC 4862, 5.4). `None` for every other frame and for what is not in order.
+/// Which address a frame shows to be somebody's, and whose: who answers for it or asks in its name. `None` for every
+/// other frame and for what is not in order. Who only asks whether an address is free (RFC 5227, 2.1.1; RFC 4862, 5.4)
+/// has not got it: scanners ask so for a whole subnet.
 pub(super) fn holder(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     let kind: [u8; 2] = bytes(frame, 12)?;
     let payload = frame.get(ETHERNET..)?;
@@ -127,16 +128,10 @@ pub(super) fn holder(frame: &[u8]) -> Option<(IpAddr, Mac)> {
 fn arp_holder(packet: &[u8]) -> Option<(IpAddr, Mac)> {
     let operation: [u8; 2] = bytes(packet, 6)?;
     let sender = Ipv4Addr::from(bytes::<4>(packet, 14)?);
-    let target = Ipv4Addr::from(bytes::<4>(packet, 24)?);
     if !packet.starts_with(&ARP_HEADER) || !matches!(operation, ARP_REQUEST | ARP_REPLY) {
         return None;
     }
-    let address = match sender.is_unspecified() {
-        false => sender,
-        true if operation == ARP_REQUEST => target,
-        true => return None,
-    };
-    Some((address.into(), Mac(bytes(packet, 8)?)))
+    (!sender.is_unspecified()).then_some((sender.into(), Mac(bytes(packet, 8)?)))
 }
 
 fn ndp_holder(packet: &[u8], sender: Mac) -> Option<(IpAddr, Mac)> {
@@ -155,7 +150,6 @@ fn ndp_holder(packet: &[u8], sender: Mac) -> Option<(IpAddr, Mac)> {
     }
     match kind {
         ADVERTISEMENT => Some((target.into(), link_layer_address(message.get(24..)?).unwrap_or(sender))),
-        SOLICITATION if source.is_unspecified() => Some((target.into(), sender)),
         _ => None,
     }
 }
@@ -203,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn who_announces_asks_in_its_name_or_is_about_to_take_it_has_it() {
+    fn who_announces_it_or_asks_in_its_name_has_it_and_who_asks_whether_it_is_free_has_not() {
         let (v4, v6): (Ipv4Addr, Ipv6Addr) = ("10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap());
         let other = "10.0.0.9".parse().unwrap();
         assert_eq!(holder(&gratuitous_arp(MINE, v4)), Some((v4.into(), MINE)));
         assert_eq!(holder(&arp_request(MINE, v4, other)), Some((v4.into(), MINE)));
-        assert_eq!(holder(&arp_probe(MINE, v4)), Some((v4.into(), MINE)));
-        assert_eq!(holder(&solicitation(MINE, v6)), Some((v6.into(), MINE)));
+        assert_eq!(holder(&arp_probe(MINE, v4)), None);
+        assert_eq!(holder(&solicitation(MINE, v6)), None);
         assert_eq!(holder(&advertisement(MINE, "fe80::1".parse().unwrap(), v6)), Some((v6.into(), MINE)));
     }
 

@@ -17,6 +17,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU16,
+    slice,
 };
 
 /// Maps by protocol and port, and by the node's address as well.
@@ -68,8 +69,13 @@ impl Publication<'_> {
     /// node drops what a pod sends to there.
     fn loopback(&self) -> Option<String> {
         let v4 = self.wanted().iter().any(|one| one.pod.is_ipv4());
-        v4.then(|| format!("net/ipv4/conf/{}/route_localnet", HostEnd::of(self.attachment).name))
+        v4.then(|| loopback(&HostEnd::of(self.attachment).name))
     }
+}
+
+/// The sysctl by which a host end routes 127.0.0.0/8.
+pub(crate) fn loopback(host_end: &str) -> String {
+    format!("net/ipv4/conf/{host_end}/route_localnet")
 }
 
 impl Published {
@@ -195,22 +201,43 @@ pub fn missing(publication: &Publication<'_>) -> Result<Vec<String>, WiringError
     Ok(missing)
 }
 
-/// Takes away every port that leads to one of these addresses; returns which, in words. Needs no record.
+/// Takes away every port that leads to one of these addresses; returns which, in words. Needs no record, and what
+/// is gone already is success.
 ///
 /// # Errors
 /// [`WiringError::HostPorts`] where the kernel refuses.
 pub fn withdraw(addresses: &[IpAddr]) -> Result<Vec<String>, WiringError> {
-    let mut removed = Vec::new();
-    changed(|found| {
+    if addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut out = Vec::new();
+    let outcome = changed(|found| {
         let leads = |one: &&Element| match Published::of(one) {
             Some(published) => addresses.contains(&published.pod),
             None => addresses.iter().any(|address| hairpin(*address) == **one),
         };
-        let out: Vec<Element> = found.iter().filter(leads).cloned().collect();
-        removed = out.iter().filter_map(Published::of).collect();
-        (out, Vec::new())
-    })?;
-    Ok(removed.iter().map(|one| format!("{} to {}", one.mapping, one.pod)).collect())
+        out = found.iter().filter(leads).cloned().collect();
+        (out.clone(), Vec::new())
+    });
+    match outcome {
+        Ok(_) => {}
+        // Somebody takes them away as fast as we look: of those that are left, each by itself.
+        Err(WiringError::HostPorts { source }) if source.kind() == io::ErrorKind::NotFound => {
+            out.iter().try_for_each(take_out)?;
+        }
+        // A kernel without nftables leads no port.
+        Err(WiringError::Unsupported { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    }
+    let removed = out.iter().filter_map(Published::of);
+    Ok(removed.map(|one| format!("{} to {}", one.mapping, one.pod)).collect())
+}
+
+fn take_out(element: &Element) -> Result<(), WiringError> {
+    match nftables::change(TABLE, slice::from_ref(element), &[]) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(WiringError::HostPorts { source }),
+        _ => Ok(()),
+    }
 }
 
 /// All ports that lead to pods.

@@ -158,28 +158,31 @@ impl Netfilter {
     pub(crate) fn transact(&mut self, subsystem: u16, messages: &[Message]) -> io::Result<()> {
         let [high, low] = subsystem.to_be_bytes();
         let frame = |kind| bytes(kind, 0, 0, [0, 0, high, low], &Attributes::default());
+        let Some((last, others)) = messages.split_last() else { return Ok(()) };
+        // All answers come before the first is read, and only so many are kept: the refusal is the first.
+        self.socket.set_no_enobufs(true)?;
         let mut all = frame(NFNL_MSG_BATCH_BEGIN);
-        for message in messages {
+        for message in others {
             self.sequence += 1;
-            let message = Message { flags: message.flags | NLM_F_ACK, ..message.clone() };
             all.extend(message.bytes(self.sequence));
         }
+        self.sequence += 1;
+        // One is enough: a refusal is answered unasked, and ahead of it.
+        let last = Message { flags: last.flags | NLM_F_ACK, ..last.clone() };
+        all.extend(last.bytes(self.sequence));
         all.extend(frame(NFNL_MSG_BATCH_END));
         self.socket.send(&all, 0)?;
-        // One answer each; a refusal may as well be that of the frame.
-        let (mut done, mut refused) = (0, None);
-        while done < messages.len() {
-            self.receive(|_, kind, _, body| {
+        let (mut done, mut refused) = (false, None);
+        while !done {
+            self.receive(|number, kind, _, body| {
                 if kind == NLMSG_ERROR {
-                    done += 1;
                     refused = refused.or(errno(body));
+                    // A refusal may as well be that of the frame.
+                    done |= number == self.sequence || refused.is_some();
                 }
             })?;
-            if let Some(code) = refused {
-                return Err(io::Error::from_raw_os_error(code));
-            }
         }
-        Ok(())
+        refused.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
     /// Has the kernel do what it can of these; it has, once this returns.

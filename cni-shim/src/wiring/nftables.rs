@@ -196,24 +196,41 @@ pub(crate) struct Element {
 }
 
 impl Element {
-    fn message(&self, table: &str, kind: u16, flags: u16) -> Message {
+    fn attributes(&self, kind: u16) -> Attributes {
         let value = |bytes: &[u8]| Attributes::default().with(NFTA_DATA_VALUE, bytes);
-        let mut element = Attributes::default().with_list(NFTA_SET_ELEM_KEY, &value(&self.key));
+        let element = Attributes::default().with_list(NFTA_SET_ELEM_KEY, &value(&self.key));
         // What goes is told by its key alone.
         if kind == NFT_MSG_NEWSETELEM && !self.data.is_empty() {
-            element = element.with_list(NFTA_SET_ELEM_DATA, &value(&self.data));
+            return element.with_list(NFTA_SET_ELEM_DATA, &value(&self.data));
         }
-        let list = Attributes::default().with_list(NFTA_LIST_ELEM, &element);
+        element
+    }
+}
+
+/// As few messages as there can be: neighbours of one set share one, for a socket takes only so much at once.
+fn messages<'a>(
+    table: &'a str,
+    elements: &'a [Element],
+    kind: u16,
+    flags: u16,
+) -> impl Iterator<Item = Message> + 'a {
+    /// Of the largest elements, well below the 64 KiB that a list may have.
+    const TOGETHER: usize = 256;
+    let of_one_set = elements.chunk_by(|one, next| one.set == next.set);
+    of_one_set.flat_map(|elements| elements.chunks(TOGETHER)).map(move |elements| {
+        let list = elements.iter().fold(Attributes::default(), |list, element| {
+            list.with_list(NFTA_LIST_ELEM, &element.attributes(kind))
+        });
         Message {
             kind: (SUBSYSTEM, kind),
             family: NFPROTO_INET,
             flags,
             attributes: Attributes::default()
                 .with_text(NFTA_SET_ELEM_LIST_TABLE, table)
-                .with_text(NFTA_SET_ELEM_LIST_SET, self.set)
+                .with_text(NFTA_SET_ELEM_LIST_SET, elements[0].set)
                 .with_list(NFTA_SET_ELEM_LIST_ELEMENTS, &list),
         }
-    }
+    })
 }
 
 /// The elements of these sets and maps of a table; none of those that are not there.
@@ -247,10 +264,8 @@ fn element(set: &'static str, bytes: &[u8]) -> Option<Element> {
 /// # Errors
 /// ENOENT where one to be taken out, or a set, is not there.
 pub(crate) fn change(table: &str, out: &[Element], into: &[Element]) -> io::Result<()> {
-    let messages: Vec<Message> = out
-        .iter()
-        .map(|element| element.message(table, NFT_MSG_DELSETELEM, 0))
-        .chain(into.iter().map(|element| element.message(table, NFT_MSG_NEWSETELEM, NLM_F_CREATE)))
+    let messages: Vec<Message> = messages(table, out, NFT_MSG_DELSETELEM, 0)
+        .chain(messages(table, into, NFT_MSG_NEWSETELEM, NLM_F_CREATE))
         .collect();
     if messages.is_empty() {
         return Ok(());

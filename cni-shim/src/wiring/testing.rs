@@ -208,7 +208,7 @@ impl Lab {
 
     pub(super) fn unwire(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
-            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None, ports: &[] };
+            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None };
             unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap()
         })
     }

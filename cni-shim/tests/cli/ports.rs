@@ -1,6 +1,8 @@
 //! `portMappings`: what is refused, who holds a port, and what is left of one.
 
 use crate::node::{Namespace, Node, Printed};
+#[cfg(feature = "fault-points")]
+use crate::{agent::Agent, node::until};
 use serde_json::{Value, json};
 
 fn conf(node: &Node, mappings: &Value) -> Value {
@@ -204,4 +206,57 @@ fn an_add_that_fails_leads_no_port() {
     assert!(elements(&node).is_empty());
     assert_eq!(node.host_ends(), 0);
     add(&node, "c", &pod, &tcp(8080)).done();
+}
+
+#[test]
+fn as_many_ports_as_a_pod_asks_for_come_and_go() {
+    let node = Node::new();
+    let pod = node.pod();
+    let mappings: Vec<Value> = (0..400).map(|n| tcp(20_000 + n)[0].clone()).collect();
+    add(&node, "c", &pod, &json!(mappings)).done();
+    assert_eq!(elements(&node).len(), 2 * (400 + 1), "each port and one pair a family");
+    node.del("c", &pod.path()).done();
+    assert!(elements(&node).is_empty());
+}
+
+#[test]
+fn ports_of_a_pod_whose_entry_is_torn_go_with_it() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    std::fs::write(node.state_dir().join("addresses/10.240.1.0"), "{").unwrap();
+    // Of what could not be read the runtime hears; of the pod nothing is left.
+    node.del("c", &pod.path());
+    assert_eq!(node.host_ends(), 0);
+    assert!(elements(&node).is_empty(), "{:?}", elements(&node));
+}
+
+#[cfg(feature = "fault-points")]
+#[test]
+fn nobody_gets_an_address_while_ports_that_lead_to_it_go() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    node.del("c", &pod.path()).done();
+    node.namespace.sh("nft 'add element inet vnet_ipam host-ports-4 { tcp . 8081 : 10.240.1.9 . 80 }'");
+    let stop = node.directory.path().join("stop");
+    std::fs::write(&stop, "").unwrap();
+    let point = format!("keep-before-withdraw:{}", stop.display());
+    let _agent = Agent::start_with(&node, &point, &[]);
+    until("the agent finds it", || stop.with_extension("reached").exists());
+    let lock = std::fs::File::open(node.state_dir().join("lock")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)), "an ADD would not wait");
+    std::fs::remove_file(&stop).unwrap();
+    until("it is gone", || elements(&node).is_empty());
+}
+
+#[test]
+fn pods_that_an_uninstallation_leaves_do_not_reach_the_hosts_loopback() {
+    let node = Node::new();
+    let pod = node.pod();
+    add(&node, "c", &pod, &tcp(8080)).done();
+    let routed = || node.namespace.sh("cat /proc/sys/net/ipv4/conf/vn*/route_localnet");
+    assert_eq!(routed(), "1\n");
+    node.by_hand_with("uninstall", &["--despite-running-pods"]).done();
+    assert_eq!((routed().as_str(), node.host_ends()), ("0\n", 1));
 }

@@ -134,8 +134,7 @@ fn a_pod_of_ipv4_has_no_way_around_through_link_local_addresses() {
     let name = crate::wiring::HostEnd::of(&attachment).name;
     assert!(!lab.node.sh(&format!("ip addr show {name}")).contains("inet6"));
     lab.node.run(|| {
-        let unwiring =
-            Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None, ports: &[] };
+        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
         assert_eq!(unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().len(), 2);
     });
 }

@@ -99,8 +99,7 @@ fn another_containers_interface_is_never_deleted() {
     let path = pod.path();
     lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring =
-            Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None, ports: &[] };
+        let unwiring = Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None };
         assert!(unwire(&mut host, Some(&mut pod), &unwiring).unwrap().is_empty());
     });
     assert_eq!((pod.state(), lab.node.state()), before);
@@ -115,8 +114,7 @@ fn an_end_that_lost_its_partner_is_removed() {
     let path = pod.path();
     let removed = lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring =
-            Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None, ports: &[] };
+        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
         unwire(&mut host, Some(&mut pod), &unwiring).unwrap()
     });
     assert!(removed.iter().any(|words| words.contains("in the pod")), "{removed:?}");

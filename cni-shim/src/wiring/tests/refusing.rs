@@ -3,7 +3,7 @@
 use crate::wiring::{
     Pod, WiringError,
     testing::{Lab, NODE_V4, NODE_V6, Ns, attachment, ips, node_addresses, wiring},
-    transparent::wire,
+    transparent::{Wiring, wire},
 };
 use std::{fs::File, io::Write, os::fd::AsRawFd, path::Path};
 
@@ -143,4 +143,25 @@ fn addresses_are_one_of_each_family() {
         });
         assert!(matches!(error, WiringError::Addresses { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_failure_to_lead_ports_leaves_none() {
+    let lab = Lab::new();
+    let addresses = ips(&["10.240.1.1"]);
+    lab.prepare(&addresses);
+    // One map of the many is there, with what the kernel did before it failed.
+    lab.node.sh(
+        "nft 'add map inet vnet_ipam host-ports-4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+         add element inet vnet_ipam host-ports-4 { tcp . 81 : 10.240.1.1 . 80 }'",
+    );
+    let (pod, attachment, own) = (Ns::bare(), attachment("a"), node_addresses());
+    let ports = [crate::ports::tests::mapping("tcp 8080 80")];
+    let error = lab.with(&pod, |host, pod, uplink| {
+        let wiring = Wiring { ports: &ports, ..wiring(&attachment, &addresses, uplink, &own) };
+        wire(host, pod, &wiring).unwrap_err()
+    });
+    assert!(matches!(error, WiringError::HostPorts { .. }), "{error}");
+    let left = lab.node.sh("nft list map inet vnet_ipam host-ports-4");
+    assert!(!left.contains("10.240.1.1"), "{left}");
 }

@@ -129,13 +129,7 @@ fn how_long_it_takes() {
             unwire(
                 host,
                 None,
-                &Unwiring {
-                    attachment: &attachment,
-                    addresses: &addresses,
-                    uplink: Some("eth0"),
-                    mac: None,
-                    ports: &[],
-                },
+                &Unwiring { attachment: &attachment, addresses: &addresses, uplink: Some("eth0"), mac: None },
             )
             .unwrap();
             unwired.push(start.elapsed());

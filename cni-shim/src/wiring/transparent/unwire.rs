@@ -1,6 +1,5 @@
 //! Taking a pod's wiring away.
 
-use crate::ports::PortMapping;
 use crate::wiring::{
     Host, HostEnd, Mac, Pod, WiringError, host_ports, identity,
     link::{self, Link},
@@ -23,8 +22,6 @@ pub struct Unwiring<'a> {
     pub uplink: Option<&'a str>,
     /// The MAC that the pod's interface was given, where it is not the one that follows from the attachment.
     pub mac: Option<Mac>,
-    /// The node's ports that lead to it, as far as known.
-    pub ports: &'a [PortMapping],
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
@@ -46,23 +43,25 @@ pub fn unwire(
         Ok(words) => removed.extend(words),
         Err(error) => errors.push(error),
     };
-    if !unwiring.ports.is_empty() {
-        note(host_ports::withdraw(unwiring.addresses));
-    }
-    match link::by_name(&mut host.netlink, &end.name) {
-        Ok(found) => {
-            let ours = found.filter(|link| is_ours(link, &end));
-            // The proxies first: nobody is to be sent here any more.
-            note(proxies(host, unwiring, ours.as_ref()));
-            if let Some(link) = ours {
-                note(delete_link(host, &link));
-            }
-        }
-        Err(error) => note(Err(error)),
+    let ours =
+        link::by_name(&mut host.netlink, &end.name).map(|found| found.filter(|link| is_ours(link, &end)));
+    let ours = ours.unwrap_or_else(|error| {
+        note(Err(error));
+        None
+    });
+    let addresses = addresses(host, unwiring, ours.as_ref()).unwrap_or_else(|error| {
+        note(Err(error));
+        unwiring.addresses.to_vec()
+    });
+    // Nobody is to be sent here any more, before there is nothing here.
+    note(host_ports::withdraw(&addresses));
+    note(proxies(host, unwiring, &addresses, ours.as_ref()));
+    if let Some(link) = ours {
+        note(delete_link(host, &link));
     }
     if let Some(pod) = pod {
         // Rules are the one thing in a pod that does not go with an interface.
-        note(rules(pod, unwiring.addresses));
+        note(rules(pod, &addresses));
         note(leftover(host, pod, unwiring, &end));
     }
     match errors.len() {
@@ -77,21 +76,28 @@ fn is_ours(link: &Link, end: &HostEnd) -> bool {
     link.veth && (link.alias == end.alias || (link.alias.is_empty() && link.mac == Some(end.host_mac)))
 }
 
+/// The addresses on record and those whose routes still lead here: a record may be lost, or say too little.
+fn addresses(
+    host: &mut Host,
+    unwiring: &Unwiring<'_>,
+    ours: Option<&Link>,
+) -> Result<Vec<IpAddr>, WiringError> {
+    let mut addresses = unwiring.addresses.to_vec();
+    if let Some(link) = ours {
+        addresses.extend(route::host_routes_through(&mut host.netlink, link.index)?);
+        addresses.sort_unstable();
+        addresses.dedup();
+    }
+    Ok(addresses)
+}
+
 /// Ends answering for the addresses, unless they lead to somebody else's interface by now.
 fn proxies(
     host: &mut Host,
     unwiring: &Unwiring<'_>,
+    addresses: &[IpAddr],
     ours: Option<&Link>,
 ) -> Result<Vec<String>, WiringError> {
-    let routed;
-    let addresses = match ours {
-        // No record of the addresses: the routes still know.
-        Some(link) if unwiring.addresses.is_empty() => {
-            routed = route::host_routes_through(&mut host.netlink, link.index)?;
-            &routed
-        }
-        _ => unwiring.addresses,
-    };
     if addresses.is_empty() {
         return Ok(Vec::new());
     }

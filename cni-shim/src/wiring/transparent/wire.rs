@@ -185,6 +185,8 @@ impl Before {
     fn restore(&self, host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>, pair: &Pair) {
         let rules = self.routed.iter().map(|address| rule::delete(*address, rule::own_table(pair.pod)));
         let _ = pod.netlink.batch(rules.collect());
+        // Whatever the kernel said of them: it may have done what it was asked before it failed to say so.
+        let _ = host_ports::withdraw(wiring.addresses);
         let mut requests = Vec::new();
         for address in wiring.addresses.iter().filter(|address| !self.proxied.contains(address)) {
             requests.push(neighbour::delete_proxy(wiring.uplink.index, *address));
@@ -490,8 +492,8 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
             }
         }
         let found = answers.next().map(|answer| answer.unless(&[nix::libc::ENOENT])).transpose()?.flatten();
-        if neighbour::permanent_mac(found).is_none() {
-            missing.push(format!("the neighbour {address} was missing"));
+        if neighbour::permanent_mac(found) != Some(wiring.pod_mac(&end)) {
+            missing.push(format!("the neighbour {address} was missing or another"));
             repairs.push(neighbour::permanent(link.index, *address, wiring.pod_mac(&end)));
         }
         if answers.next().is_some_and(|answer| answer.code() != 0) {
