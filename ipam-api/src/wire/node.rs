@@ -34,11 +34,13 @@ pub struct NodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")]
     pub mac: Option<String>,
-    /// What tells this VM from another of the same name; opaque, fixed once given.
+    /// What tells this VM from another of the same name; opaque, fixed once given. One that the name has had before is
+    /// refused: a late request of a VM that has ended changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 256)]
     pub uid: Option<String>,
-    /// Take the name over from a VM that is gone: the claim generation rises and what it held ends.
+    /// Take the name over from a VM that is gone: the claim generation rises and what it held ends. Where the name is not
+    /// there, it says that the VM of this uid has come back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
     /// Who picks addresses out of the block.

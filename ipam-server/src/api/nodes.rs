@@ -83,7 +83,8 @@ pub(crate) async fn get(
 ///
 /// With `replace` and the uid of a new VM, that VM takes the place of one that is gone: what the old one held is
 /// released, the block stays, the claim rises. Its own addresses may be others of the same subnet; the old ones
-/// are given up then. A VM that was replaced before does not come back by a request that is late.
+/// are given up then. A VM that was this node before, replaced or deleted, does not come back by a request that is
+/// late: its uid is refused for a year; where the node is deleted and that VM is there again, `replace` says so.
 #[utoipa::path(
     put, path = "/v1/nodes/{node}", operation_id = "putNode", tag = "nodes",
     params(NodePath, ChangeQuery, ConditionHeaders), request_body = NodeSpec,

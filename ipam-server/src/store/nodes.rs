@@ -1,5 +1,6 @@
 mod again;
 mod claim;
+mod former;
 mod leave;
 mod own;
 mod row;
@@ -25,7 +26,7 @@ const DELETING: &str =
 
 const LONGEST_UID: usize = 256;
 
-statements!(DELETING; claim, leave, own, row);
+statements!(DELETING; claim, former, leave, own, row);
 
 /// Which nodes a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -89,7 +89,7 @@ async fn a_version_never_comes_back() {
         (
             "/v1/nodes/node-9",
             json!({"pool": "few", "addresses": ["10.240.9.9"]}),
-            json!({"pool": "few", "addresses": ["10.240.9.9"], "uid": "a"}),
+            json!({"pool": "few", "addresses": ["10.240.9.9"], "mac": "02:00:0a:f0:09:09"}),
         ),
     ];
     for (path, first, second) in &things {

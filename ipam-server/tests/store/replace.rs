@@ -22,7 +22,7 @@ async fn put(world: &World, name: &str, spec: &NodeSpec) -> Result<Node> {
 }
 
 async fn remembered(world: &World) -> i64 {
-    world.number("SELECT COUNT(*) FROM replaced").await
+    world.number("SELECT COUNT(*) FROM former_vm").await
 }
 
 async fn small() -> World {
@@ -157,7 +157,7 @@ async fn to_the_vm_that_has_the_claim_replace_is_the_same_request_again() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_of_replaced_vms_is_the_nodes_and_ends_with_it() {
+async fn what_is_remembered_of_a_vm_is_of_one_name_and_outlives_the_node() {
     let world = small().await;
     let (first, second) = (vm("u1", &["10.0.0.100"]), replacing(&vm("u2", &["10.0.0.100"])));
     put(&world, "n1", &first).await.unwrap();
@@ -173,13 +173,56 @@ async fn what_is_remembered_of_replaced_vms_is_the_nodes_and_ends_with_it() {
         world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap(),
         Departure::Freed
     );
-    assert_eq!(remembered(&world).await, 1);
+    assert_eq!(remembered(&world).await, 3, "u2 has ended as well");
+    // Somebody who may says that it is there again.
     let new = put(&world, "n1", &replacing(&first)).await.unwrap();
-    assert_eq!(new.uid.as_deref(), Some("u1"));
+    assert_eq!((new.uid.as_deref(), remembered(&world).await), (Some("u1"), 2));
     assert!(new.claim > before.claim);
-    let again = put(&world, "n1", &second).await.unwrap();
-    assert_eq!(again.uid.as_deref(), Some("u2"));
-    assert!(again.claim > new.claim);
+    says(put(&world, "n1", &second).await, &["Exists", "u2", "late"]);
     says(put(&world, "n2", &replacing(&vm("u9", &["10.0.0.101"]))).await, &["Exists", "u9", "late"]);
+    world.check().await;
+}
+
+/// The interleaving: VM 1 registers, and a copy of that request stays on the way. VM 1 ends. VM 2 of the name starts,
+/// and the copy arrives: were it to make a claim, VM 2's shim would take that up and start pods. Its registrar meets the
+/// claim of VM 1, says truly that VM 1 is gone, and the block of running pods would be another's.
+#[tokio::test]
+async fn a_late_registration_of_a_vm_that_has_ended_makes_no_claim() {
+    let world = small().await;
+    let (first, nameless) = (vm("u1", &["10.0.0.100"]), node("p", &["10.0.0.100"]));
+    for end in ["never used", "gone", "replaced and gone"] {
+        put(&world, "n1", &first).await.unwrap();
+        match end {
+            "never used" => {}
+            "gone" => {
+                world.sql("UPDATE node SET state = 'active', boot_id = 'b', boot_seq = 1").await;
+            }
+            _ => drop(put(&world, "n1", &replacing(&vm("u2", &["10.0.0.100"]))).await.unwrap()),
+        }
+        let fate = if end == "never used" { VmState::Unknown } else { VmState::Gone };
+        assert_eq!(world.store.delete_node(&parse("n1"), fate, &keep()).await.unwrap(), Departure::Freed);
+
+        let before = world.dump().await;
+        says(put(&world, "n1", &first).await, &["Exists", "u1", "late", "replace"]);
+        says(world.store.put_node(&parse("n1"), &first, &dry()).await, &["Exists", "u1", "late"]);
+        assert_eq!(world.dump().await, before, "{end}");
+
+        // Nor does it pass for the VM that is there now.
+        put(&world, "n1", &nameless).await.unwrap();
+        let before = world.dump().await;
+        says(put(&world, "n1", &first).await, &["Exists", "u1", "late"]);
+        assert_eq!(world.dump().await, before, "{end}");
+        world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
+
+        // One that is there again is said to be, and is forgotten as a former one.
+        put(&world, "n1", &replacing(&first)).await.unwrap();
+        put(&world, "n1", &first).await.unwrap();
+        world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
+        // So late is no request.
+        world.clock.pass(366 * 86_400);
+        put(&world, "n1", &vm("u3", &["10.0.0.100"])).await.unwrap();
+        world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
+        assert_eq!(remembered(&world).await, 1, "u3 alone");
+    }
     world.check().await;
 }

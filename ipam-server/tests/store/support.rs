@@ -216,7 +216,7 @@ const DUMPS: [(&str, &str); 13] = [
         "node",
         "SELECT json_array(id, name, pool, subnet, own4, own6, uid, mac, machine, allocator, state, deletion, claim, boot_id, boot_seq, floor_seq, claimed_at, version) FROM node ORDER BY id",
     ),
-    ("replaced", "SELECT json_array(node, uid) FROM replaced ORDER BY node, uid"),
+    ("former_vm", "SELECT json_array(node, uid, ended_at) FROM former_vm ORDER BY node, uid"),
     ("block", "SELECT json_array(id, pool, subnet, node, version) FROM block ORDER BY id"),
     (
         "extent",

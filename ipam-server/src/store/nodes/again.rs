@@ -8,6 +8,7 @@ use super::{
         pools, subnets, tiling, tokens,
     },
     claim::{allocator, first_state, next_claim},
+    former,
     leave::{end_holdings, own_given_up},
     own::{self, Own},
     row::NodeRow,
@@ -15,12 +16,13 @@ use super::{
 use ipam_api::wire::{NodeSpec, NodeState};
 
 const FILL_IN: &str = "UPDATE node SET uid = $2, mac = $3, version = version + 1 WHERE id = $1";
-const WAS_REPLACED: &str = "SELECT node FROM replaced WHERE node = $1 AND uid = $2";
-const NOTE_REPLACED: &str = "INSERT INTO replaced (node, uid) VALUES ($1, $2)";
 const REPLACE: &str = "UPDATE node SET own4 = $2, own6 = $3, uid = $4, mac = $5, allocator = $6, state = $7,
         claim = $8, claimed_at = $9, deletion = NULL, machine = NULL, boot_id = NULL, boot_seq = 0,
         floor_seq = 0, last_contact = NULL, version = version + 1
     WHERE id = $1";
+
+/// What a VM needs that is there again while its name is another's.
+const ANOTHER: &str = "needs another uid, or this node deleted first";
 
 /// Registers a node whose name is there.
 pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64) -> Result<()> {
@@ -72,6 +74,10 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
     }
     let uid = spec.uid.clone().or_else(|| old.uid.clone());
     let mac = spec.mac.clone().or_else(|| old.mac.clone());
+    if let (None, Some(uid)) = (&old.uid, &spec.uid) {
+        // Filled in late it would pass the node off as the VM that it was before.
+        former::refuse(tx, name, uid, now, ANOTHER).await?;
+    }
     if uid != old.uid || mac != old.mac {
         tx.execute(FILL_IN, args![old.id, uid, mac]).await?;
         changed(tx).await?;
@@ -81,13 +87,7 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
 
 /// Puts another VM in the place of one that is gone: it gets the block, in a new claim.
 async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i64) -> Result<()> {
-    let late: Option<(i64,)> = tx.fetch_optional(WAS_REPLACED, args![old.id, uid]).await?;
-    if late.is_some() {
-        return Err(StoreError::Exists(format!(
-            "VM {uid} was node {} before and another took its place: this request came late and changes nothing; a VM that is really there again needs a uid of its own, or the node deleted and registered anew",
-            old.name
-        )));
-    }
+    former::refuse(tx, &old.name, uid, now, ANOTHER).await?;
     let own = if spec.addresses.is_empty() {
         Own::of_row(old)
     } else {
@@ -99,7 +99,7 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
     // They are the gone VM's: its successor gets its own.
     tokens::end_of_node(tx, &old.name, now).await?;
     if let Some(gone) = &old.uid {
-        tx.execute(NOTE_REPLACED, args![old.id, gone.as_str()]).await?;
+        former::note(tx, &old.name, gone, now).await?;
     }
     let subnet = subnets::by_id(tx, old.subnet).await?;
     let lacked = pools::own_need(tx, old.subnet).await?;

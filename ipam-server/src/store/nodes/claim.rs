@@ -8,6 +8,7 @@ use super::{
         pools::{self, StoredPool},
         subnets::{self, SubnetRow},
     },
+    former,
     own::{self, Own},
 };
 use ipam_api::{
@@ -50,6 +51,11 @@ pub(super) fn first_state(allocator: Allocator) -> &'static str {
 
 /// Registers a node of a name that is not there.
 pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i64) -> Result<()> {
+    match &spec.uid {
+        Some(uid) if spec.replace => former::returns(tx, name.as_str(), uid).await?,
+        Some(uid) => former::refuse(tx, name.as_str(), uid, now, "is registered with replace").await?,
+        None => {}
+    }
     let pool = pools::find(tx, &spec.pool).await?.ok_or_else(|| {
         StoreError::invalid("/pool", format!("there is no pool {}: create it or name another", spec.pool))
     })?;

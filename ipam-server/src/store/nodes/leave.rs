@@ -9,6 +9,7 @@ use super::{
         tiling::{self, Tile, Use},
         tokens,
     },
+    former,
     row::{BY_ID, NodeRow},
 };
 use ipam_api::line::{Extent, Offset};
@@ -36,6 +37,9 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
     tx.execute(UNCLAIM, args![row.block]).await?;
     // Whoever has one could otherwise register in its name again.
     tokens::end_of_node(tx, &row.name, now.as_millisecond()).await?;
+    if let Some(uid) = &row.uid {
+        former::note(tx, &row.name, uid, now.as_millisecond()).await?;
+    }
     tx.execute(DELETE_NODE, args![node]).await?;
     let pool = pools::by_id(tx, row.pool).await?;
     let wish = pools::wish(tx, &pool, row.subnet).await?;
