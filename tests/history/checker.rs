@@ -5,7 +5,7 @@ mod edits;
 mod ledger;
 mod tiles;
 
-use crate::history::{History, Said};
+use crate::history::{History, Said, Tick};
 use std::fmt;
 
 /// What must hold.
@@ -35,14 +35,20 @@ pub(crate) struct Violation {
     pub(crate) story: String,
     /// Words that lines of the history about it have.
     pub(crate) about: Vec<String>,
+    /// When it was seen; what came later did not bring it about.
+    pub(crate) seen: Option<Tick>,
 }
 
 impl Violation {
     fn new(rule: Rule, story: String, about: impl IntoIterator<Item = String>) -> Self {
-        Self { rule, story, about: about.into_iter().collect() }
+        Self { rule, story, about: about.into_iter().collect(), seen: None }
     }
 
-    /// The lines of the history that are about it, in order; the last ones, if they are many.
+    fn seen(self, at: Tick) -> Self {
+        Self { seen: Some(at), ..self }
+    }
+
+    /// The lines of the history that are about it, in order; the last ones before it was seen, if they are many.
     pub(crate) fn excerpt(&self, history: &History, lines: usize) -> Vec<String> {
         let is_about = |line: &String| self.about.iter().any(|word| line.contains(word.as_str()));
         let calls = history.calls.iter().map(|call| (call.asked, call.to_string()));
@@ -52,7 +58,9 @@ impl Violation {
             let end = life.until.map(|until| (until, format!("{until} {}", what("unwired"))));
             std::iter::once(begin).chain(end)
         });
-        let mut told: Vec<_> = calls.chain(lives).filter(|(_, line)| is_about(line)).collect();
+        let is_before = |at: &Tick| self.seen.is_none_or(|seen| *at <= seen);
+        let mut told: Vec<_> =
+            calls.chain(lives).filter(|(at, line)| is_before(at) && is_about(line)).collect();
         told.sort();
         let skipped = told.len().saturating_sub(lines);
         told.into_iter().skip(skipped).map(|(_, line)| line).collect()

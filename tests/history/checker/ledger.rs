@@ -25,6 +25,7 @@ fn look(look: &Look) -> Vec<Violation> {
             format!("{at} {node} (claim {claim}, boot {boot}): {what}"),
             about(address),
         )
+        .seen(look.at)
     };
     let mut violations = Vec::new();
     for Noted { address, holder, live, .. } in look.journal.iter().filter(|noted| noted.acked) {
@@ -58,7 +59,7 @@ fn look(look: &Look) -> Vec<Violation> {
                 look.at, look.node
             );
             let about = differ.iter().map(ToString::to_string).chain([format!("\"{}\"", look.node)]);
-            violations.push(Violation::new(Rule::RetriesChangeNothing, story, about));
+            violations.push(Violation::new(Rule::RetriesChangeNothing, story, about).seen(look.at));
         }
     }
     violations

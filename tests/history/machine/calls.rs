@@ -2,7 +2,7 @@ use super::{Process, Sent};
 use crate::{history::Ask, link::Reply};
 use ipam_api::{
     names::Attachment,
-    wire::{Allocation, AllocationSpec, Node, NodeStamp, SyncAnswer, SyncRequest},
+    wire::{Allocation, AllocationSpec, Node, NodeStamp, SyncAnswer, SyncOutcome, SyncRequest},
 };
 use std::net::IpAddr;
 
@@ -58,7 +58,13 @@ impl Process<'_> {
             deletion: request.deletion.clone(),
         };
         let tell = |answer: &SyncAnswer| match &answer.node {
-            Some(node) => format!("{:?} block {}", node.state, node.block.version),
+            Some(node) => {
+                let ranges = node.block.ranges.iter().map(|range| format!("{}-{}", range.first, range.last));
+                let ranges = ranges.collect::<Vec<_>>().join(", ");
+                let refused = answer.items.iter().filter(|item| item.result == SyncOutcome::Refused);
+                let refused: String = refused.map(|item| format!("; refused {}", item.address)).collect();
+                format!("{:?} block {} {ranges}{refused}", node.state, node.block.version)
+            }
             None => "ended".to_owned(),
         };
         self.link.call(ask, tell, async |client| client.sync(node, stamp, request).await)
