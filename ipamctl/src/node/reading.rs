@@ -11,8 +11,11 @@ use ipam_api::{
     wire::{Node, ProblemType},
 };
 
+/// A word for something about a node, and what it is.
+type Field = (&'static str, fn(&Node) -> String);
+
 /// What somebody may change about a node, and which VM it is of.
-const FIELDS: &[(&str, fn(&Node) -> String)] = &[
+const FIELDS: &[Field] = &[
     ("state", |node| word(&node.state)),
     ("claim", |node| node.claim.to_string()),
     ("pool", |node| node.pool.to_string()),
