@@ -1,6 +1,6 @@
 //! CHECK: from what the node knows and the kernel has, never from the service.
 
-use super::node::Ground;
+use super::node::{Ground, asks, egress};
 use crate::{
     cni::{CniError, Code, Interface, Invocation, NetConf, PluginResult},
     journal::{Entry, Journal},
@@ -43,8 +43,9 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
 
     let mut host = Host::open()?;
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
-    let ground = Ground::of(uplink, conf, &claim);
-    let preparation = ground.preparation(conf, &entry.addresses, &entry.ports);
+    let ground = Ground::of(uplink, &claim, &journal);
+    let asks = asks(conf);
+    let preparation = ground.preparation([(&conf.network, &asks)], &entry.addresses, &entry.ports);
     let wiring = Wiring {
         attachment: &attachment,
         addresses: &entry.addresses,
@@ -53,6 +54,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         mtu: conf.mtu.unwrap_or(0),
         mac: mac_of(&before, &entry),
         ports: &entry.ports,
+        egress: egress(&asks),
     };
     let found = wiring::check::check(&mut host, &mut pod, &wiring, &preparation)?;
     findings.extend(found.iter().map(ToString::to_string));

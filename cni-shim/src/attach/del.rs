@@ -6,11 +6,12 @@ use crate::{
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
+    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
         conntrack::Forgetting,
-        transparent::{self, Unwiring},
+        transparent::{self, Unwired, Unwiring},
     },
 };
 use ipam_api::{
@@ -91,8 +92,10 @@ pub(super) fn take_away(
     // Where it was wired, not where the configuration would wire it now.
     let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
     let mac = entries.iter().find_map(|entry| entry.mac);
-    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
-    let removed = transparent::unwire(host, pod, &unwiring)?;
+    let ports: Vec<PortMapping> = entries.iter().flat_map(|entry| entry.ports.clone()).collect();
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac, ports: &ports };
+    // Of an entry that is torn the host alone knows the addresses.
+    let Unwired { removed, addresses } = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));
     }

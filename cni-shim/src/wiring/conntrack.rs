@@ -7,7 +7,7 @@
 
 use super::{
     Host, detached,
-    nfnetlink::{Attributes, Message, Netfilter, attribute},
+    nfnetlink::{Attributes, Message, Netfilter, Object, attribute},
     route, sysctl,
 };
 use crate::ports::{PortMapping, Protocol};
@@ -214,10 +214,11 @@ impl Forgetting {
         let Ok(mut socket) = Netfilter::open("forgetting connections") else { return };
         let own = if self.udp.is_empty() { Vec::new() } else { own_addresses() };
         for question in self.questions(&own) {
-            let Ok(connections) = socket.dump(&question.message()) else { continue };
-            let found =
-                connections.iter().map(|one| &one.attributes[..]).filter(|found| question.means(found));
-            let messages: Vec<Message> = found.map(|found| deletion(question.family(), found)).collect();
+            let meant = |found: Object<'_>| {
+                let found = found.attributes;
+                question.means(found).then(|| deletion(question.family(), found))
+            };
+            let Ok(messages) = socket.dump(&question.message(), meant) else { continue };
             // What is not forgotten by this ends with its own time.
             drop(socket.attempt(&messages));
         }

@@ -82,6 +82,7 @@ impl Add<'_> {
         entry.mac = self.wishes.mac;
         entry.ports.clone_from(&self.ports);
         entry.uplink = Some(self.ground.uplink.name.clone());
+        locked.network_asks(&self.conf.network, &self.asks)?;
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
             || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));
