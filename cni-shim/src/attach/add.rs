@@ -1,11 +1,11 @@
 //! ADD: intent first, then the service and the kernel at the same time.
 
 mod picking;
-mod ports;
+pub(super) mod ports;
 
 use self::picking::Picked;
 use super::{
-    NodeContext, failure,
+    NodeContext, failure, forgetting,
     node::{Ground, asks, egress, prefixes},
     sync::{self, catch_up},
 };
@@ -51,7 +51,7 @@ impl Added {
         if let Err(error) = wiring::announce::detached(&self.uplink, &self.addresses) {
             log::warn(format_args!("nobody announces {:?}: {error}", self.addresses));
         }
-        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached() {
+        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached(None) {
             log::warn(format_args!("flows to its UDP ports are not forgotten: {error}"));
         }
     }
@@ -206,6 +206,7 @@ impl Add<'_> {
         // By the claim as it is now.
         self.ground = Ground::of(self.ground.uplink.clone(), &picked.claim, &self.context.journal);
         fault::at(Point::AddAfterIntent);
+        forgetting::end(&self.context.journal, picked.rested);
         // What the service may cost this try, whatever it is asked.
         let end = Instant::now() + self.conf.node.timeout;
         let (wired, heard) = self.wire_and_tell(&picked);

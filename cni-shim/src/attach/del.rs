@@ -1,6 +1,6 @@
 //! DEL: the interface goes first, then the address, then the service hears of it.
 
-use super::{NodeContext, sync::catch_up};
+use super::{NodeContext, forgetting, sync::catch_up};
 use crate::{
     cni::{CniError, Code, Invocation, NetConf, netconf::NodeConf},
     fault::{self, Point},
@@ -10,7 +10,6 @@ use crate::{
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
-        conntrack::Forgetting,
         transparent::{self, Unwired, Unwiring},
     },
 };
@@ -100,9 +99,7 @@ pub(super) fn take_away(
         log::debug(format_args!("{attachment}: {removed} is gone"));
     }
     // Not before: until then packets would bring them back.
-    if let Err(error) = Forgetting::pod(&addresses).detached() {
-        log::warn(format_args!("connections of {addresses:?} are not forgotten: {error}"));
-    }
+    forgetting::begin(&context.journal, &addresses);
     fault::at(Point::DelAfterUnwire);
 
     for entry in entries {

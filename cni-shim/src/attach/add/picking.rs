@@ -20,6 +20,8 @@ pub(super) struct Picked {
     /// Whether there is something that nobody is about to say: the service has not heard of entries,
     /// or was not asked what rests.
     pub(super) behind: bool,
+    /// How long ago the address was given back, if that is known.
+    pub(super) rested: Option<Duration>,
 }
 
 impl Add<'_> {
@@ -86,7 +88,7 @@ impl Add<'_> {
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
             || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));
-        Ok(Picked { claim: *claim, entry, behind })
+        Ok(Picked { claim: *claim, entry, behind, rested: picked.rested })
     }
 }
 

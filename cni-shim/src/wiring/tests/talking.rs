@@ -3,7 +3,7 @@
 use crate::wiring::{
     Host, firewall,
     host::{self, Preparation},
-    masquerade,
+    host_ports, masquerade,
     testing::{Lab, NODE_V4, NODE_V6, Ns, VM_V4, VM_V6, attachment, ips, node_addresses, unwiring, wiring},
     transparent::{Unwiring, unwire, wire},
     uplink,
@@ -164,6 +164,18 @@ fn how_long_it_takes() {
         )
         .unwrap();
         println!("prepare with nothing to do: {:?}", start.elapsed());
+        let times = |what: &str, action: &dyn Fn()| {
+            let start = Instant::now();
+            (0..100).for_each(|_| action());
+            println!("{what}: {:?}", start.elapsed() / 100);
+        };
+        times("looking through the maps of host ports", &|| {
+            host_ports::withdraw(&addresses).unwrap();
+        });
+        times("asking for the pod's ports and masquerading", &|| {
+            host_ports::withdraw_unrecorded(&addresses).unwrap();
+            masquerade::uncover("prod", &addresses).unwrap();
+        });
         assert!(changed.is_empty());
     });
 }
