@@ -164,10 +164,7 @@ impl<'a> Keeper<'a> {
     fn register(&mut self) -> Result<(), End> {
         match self.find()? {
             Some(found) if found.value.uid == Some(self.machine.uid()) => self.stage = Stage::Lives,
-            // A former VM's claim: it is gone.
-            Some(found) => {
-                self.delete(VmFate::Gone, found.etag.as_ref())?;
-            }
+            Some(found) => self.take_over(&found),
             None => {
                 if self.put(Place::New).is_none() {
                     // There may be no block for it now, nor soon.
@@ -176,6 +173,22 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A former VM's claim, whose registration came late. This one's shim does not know its uid: it may have taken the
+    /// claim up, so that "it is gone" would be said of pods that run.
+    fn take_over(&mut self, found: &Answer<Node>) {
+        let Make { pool, addresses } = self.machine.made_as();
+        match &found.etag {
+            Some(etag) if found.value.pool == pool && found.value.addresses == addresses => {
+                self.put(Place::Of(etag.clone()));
+            }
+            // There is no taking over what is made otherwise.
+            _ => {
+                self.machine.destroy();
+                self.stage = Stage::Gone;
+            }
+        }
     }
 
     /// Ends the VM as it should be: pods first, then its block.
@@ -316,15 +329,20 @@ impl Machine {
         }))
     }
 
-    /// Ends claims of VMs of the name that run no more.
+    /// Ends the claim of a VM of the name that runs no more.
     fn bury_others(&self) -> Result<(), End> {
-        let keeper = Keeper::new(self, Seed(0));
-        let runs = self.read(|vm| vm.power == Power::On);
-        match keeper.find()? {
-            Some(found) if !runs || found.value.uid != Some(self.uid()) => {
-                keeper.delete(VmFate::Gone, found.etag.as_ref())
+        let mut keeper = Keeper::new(self, Seed(0));
+        let Some(found) = keeper.find()? else { return Ok(()) };
+        if self.read(|vm| vm.power == Power::On) {
+            if found.value.uid == Some(self.uid()) {
+                return Ok(());
             }
-            _ => Ok(()),
+            keeper.take_over(&found);
+        }
+        if self.read(|vm| vm.power == Power::Off) {
+            keeper.delete(VmFate::Gone, found.etag.as_ref())
+        } else {
+            Ok(())
         }
     }
 }
