@@ -50,6 +50,7 @@ pub struct Store {
     clock: Arc<dyn Clock>,
     writer: Writer,
     cache: Cache,
+    capacity: Arc<capacity::Cache>,
 }
 
 impl Store {
@@ -60,8 +61,8 @@ impl Store {
     pub async fn open(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<Self> {
         let db = Db::open(url).await?;
         db.migrate().await?;
-        let writer = Writer::start(db.clone(), Arc::clone(&clock));
-        Ok(Self { db, clock, writer, cache: Cache::default() })
+        let writer = Writer::start(&db, &clock);
+        Ok(Self { db, clock, writer, cache: Cache::default(), capacity: Arc::default() })
     }
 
     /// Whether the database answers.

@@ -12,10 +12,10 @@ pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
 pub use url::{DatabaseUrl, PostgresUrl};
 
 use super::{Result, StoreError};
-use postgres::PostgresDb;
+use postgres::{PostgresDb, PostgresTx};
 use sql::bound;
 use sqlite::SqliteDb;
-use sqlx::{FromRow, Postgres, Sqlite, Transaction, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{FromRow, Sqlite, Transaction, postgres::PgRow, sqlite::SqliteRow};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -96,6 +96,14 @@ impl Db {
         })
     }
 
+    /// How many batches of the hot path are written at once.
+    pub(super) fn batches_at_once(&self) -> u32 {
+        match &self.make {
+            Make::Sqlite(_) => 1,
+            Make::Postgres(_) => postgres::BATCHES,
+        }
+    }
+
     /// A transaction that only reads: one snapshot for all its statements.
     pub(super) async fn read(&self) -> Result<Tx> {
         let inner = match &self.make {
@@ -139,7 +147,7 @@ pub(super) struct Tx {
 #[derive(Debug)]
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(PostgresTx),
 }
 
 impl Tx {
@@ -153,7 +161,7 @@ impl Tx {
         let sql = sql.into();
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound(sql.sqlite, args).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bound(sql.postgres, args).execute(&mut **tx).await?.rows_affected(),
+            Inner::Postgres(tx) => bound(sql.postgres, args).execute(tx.connection()?).await?.rows_affected(),
         })
     }
 
@@ -170,7 +178,7 @@ impl Tx {
                 rows.iter().map(T::from_row).collect()
             }
             Inner::Postgres(tx) => {
-                let rows = bound(sql.postgres, args).fetch_all(&mut **tx).await?;
+                let rows = bound(sql.postgres, args).fetch_all(tx.connection()?).await?;
                 rows.iter().map(T::from_row).collect()
             }
         };
@@ -190,7 +198,7 @@ impl Tx {
                 row.as_ref().map(T::from_row).transpose()
             }
             Inner::Postgres(tx) => {
-                let row = bound(sql.postgres, args).fetch_optional(&mut **tx).await?;
+                let row = bound(sql.postgres, args).fetch_optional(tx.connection()?).await?;
                 row.as_ref().map(T::from_row).transpose()
             }
         };
