@@ -5,7 +5,7 @@ use super::{
         Result, StoreError,
         db::{Tx, args, statements},
         mutation::{changed, corrupt},
-        pools::{self, KnownPool},
+        pools::{self, KnownPool, StoredPool},
         subnets::{self, SubnetRow},
     },
     former,
@@ -49,6 +49,14 @@ pub(super) fn first_state(allocator: Allocator) -> &'static str {
     }
 }
 
+/// Where a block for a node is.
+enum Planned {
+    /// In its subnet.
+    Here(i64),
+    /// Not there; what the pool has before the node is one of its own.
+    Elsewhere(Box<StoredPool>),
+}
+
 /// Registers a node of a name that is not there.
 pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i64) -> Result<()> {
     match &spec.uid {
@@ -73,10 +81,13 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
         }
     };
     let entry = own::admit(tx, &subnet, own, name.as_str()).await?;
-    let planned = unclaimed(tx, &pool, subnet.id).await?;
+    let planned = match unclaimed(tx, &pool, subnet.id).await? {
+        Some(block) => Planned::Here(block),
+        None => Planned::Elsewhere(Box::new(pools::get(tx, &spec.pool).await?)),
+    };
     // One node less to come, one address less for those to come: nothing to count.
     let lacked = match planned {
-        Some(_) if entry.is_set_aside() => None,
+        Planned::Here(_) if entry.is_set_aside() => None,
         _ => Some(pools::own_need(tx, subnet.id).await?),
     };
     let claim = next_claim(tx).await?;
@@ -96,8 +107,8 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
     let (node,): (i64,) = tx.fetch_one(INSERT, args).await?;
     own::settle_in(tx, &subnet, &entry, node).await?;
     let block = match planned {
-        Some(block) => block,
-        None => bring_one(tx, &pool, &subnet).await?,
+        Planned::Here(block) => block,
+        Planned::Elsewhere(pool) => bring_one(tx, &pool, &subnet).await?,
     };
     if tx.execute(CLAIM, args![block, node]).await? != 1 {
         return Err(corrupt(format!("block {block} was claimed meanwhile")));
@@ -136,8 +147,8 @@ async fn assign(tx: &mut Tx, pool: &KnownPool) -> Result<(SubnetRow, Own)> {
             let member =
                 pool.members.first().ok_or_else(|| corrupt(format!("pool {} has no subnet", pool.name)))?;
             let subnet = subnets::by_id(tx, member.subnet).await?;
-            let blocks = pools::get(tx, &pool.name).await?.blocks;
-            Err(full(tx, pool, &subnet, blocks).await?)
+            let pool = pools::get(tx, &pool.name).await?;
+            Err(full(&pool, &subnet, pool.blocks)?)
         }
     }
 }
@@ -148,7 +159,7 @@ async fn unclaimed(tx: &mut Tx, pool: &KnownPool, subnet: i64) -> Result<Option<
 }
 
 /// Moves a planned block here from the subnet that has most, where neither has a number of its own.
-async fn bring_one(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow) -> Result<i64> {
+async fn bring_one(tx: &mut Tx, pool: &StoredPool, subnet: &SubnetRow) -> Result<i64> {
     let holdings = pools::holdings(tx, pool.id).await?;
     let unclaimed_in = |id: i64| holdings.get(&id).map_or(0, |holding| holding.unclaimed);
     let spreads = |id: i64| pool.members.iter().any(|m| m.subnet == id && m.quota() == Quota::Spread);
@@ -160,7 +171,7 @@ async fn bring_one(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow) -> Result<
         .filter(|&id| id != subnet.id && spreads(id) && unclaimed_in(id) > 0)
         .max_by_key(|&id| unclaimed_in(id));
     let Some(from) = from.filter(|_| spreads(subnet.id)) else {
-        return Err(full(tx, pool, subnet, claimed_here).await?);
+        return Err(full(pool, subnet, claimed_here)?);
     };
     let shape = pools::shape(&pool.spec);
     let mut supply = pools::supply(tx, subnet).await?;
@@ -193,8 +204,7 @@ async fn bring_one(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow) -> Result<
 }
 
 /// The pool has no block left for a node in a subnet.
-async fn full(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow, claimed: u64) -> Result<StoreError> {
-    let pool = pools::get(tx, &pool.name).await?;
+fn full(pool: &StoredPool, subnet: &SubnetRow, claimed: u64) -> Result<StoreError> {
     let path = subnet.path()?;
     let name = &pool.name;
     let detail = if pool.blocks > pool.claimed {
