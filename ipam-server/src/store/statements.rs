@@ -3,7 +3,7 @@
 use super::{
     Change, Store, addresses, allocations, book,
     db::{DatabaseUrl, Db, Sql},
-    events, nodes, pools, reservations, tiling, tokens,
+    events, nodes, pools, reservations, tiling, tokens, told,
 };
 use crate::clock::SystemClock;
 use ipam_api::names::SubnetPath;
@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use testdb::Raw;
 
 /// Tables that grow with nodes and pods, and with time.
-const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
+const LARGE: [&str; 7] = ["extent", "allocation", "node", "block", "last_sync", "token", "event"];
 
 async fn migrated(path: &Path) -> SqliteConnection {
     let db = Db::open(&DatabaseUrl::Sqlite(path.to_owned())).await.unwrap();
@@ -64,6 +64,7 @@ fn all() -> Vec<Sql> {
         allocations::statements(),
         events::statements(),
         tokens::statements(),
+        told::statements(),
     ]
     .concat()
 }
