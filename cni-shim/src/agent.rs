@@ -5,6 +5,7 @@
 //! third answers `/livez` and `/metrics`, a fourth sees to claim and installation, a fifth asks the segment for
 //! strangers, and a sixth waits for the word to end.
 
+mod limited;
 mod node_metrics;
 mod report;
 mod strangers;
@@ -72,7 +73,8 @@ pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Re
     })?;
     let no_thread = |error: io::Error| format!("no thread can be started: {error}");
     let speaking = speaker(conf, pace.every, &report).map_err(no_thread)?;
-    let upkeep = upkeep.stay(pace.every).map_err(no_thread)?;
+    let changed = Arc::clone(&report);
+    let upkeep = upkeep.stay(pace.every, move |files| changed.files_changed(files)).map_err(no_thread)?;
     let asking = strangers::watch(conf, &report, pace.again).map_err(no_thread)?;
     let mut sweeper = Sweeper::new(pace.grace);
     let mut told = BTreeSet::new();
@@ -80,9 +82,11 @@ pub fn run(conf: &NetConf, listen: SocketAddr, pace: Pace, upkeep: Upkeep) -> Re
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     loop {
         let began = Instant::now();
-        round(conf, &report, &mut told);
+        let looked = round(conf, &report, &mut told);
         sweep(&mut sweeper, conf, &report);
-        report.ended();
+        if looked == Looked::AtAll {
+            report.ended();
+        }
         if speaking.is_finished() {
             return Err("cni-shim has a defect: it no longer speaks with the service".to_owned());
         }
@@ -132,8 +136,17 @@ fn speaker(conf: &NetConf, every: Duration, report: &Arc<Report>) -> io::Result<
     })
 }
 
+/// What came of one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// Everything was looked at.
+    AtAll,
+    /// Nothing could be.
+    AtNothing,
+}
+
 /// One look. What was broken before and still is has been `told`.
-fn round(conf: &NetConf, report: &Report, told: &mut BTreeSet<String>) {
+fn round(conf: &NetConf, report: &Report, told: &mut BTreeSet<String>) -> Looked {
     match attach::keep(conf) {
         Ok(kept) => {
             let Kept { mended, removed, broken, .. } = &kept;
@@ -149,10 +162,12 @@ fn round(conf: &NetConf, report: &Report, told: &mut BTreeSet<String>) {
             }
             *told = now;
             report.kept(&kept);
+            Looked::AtAll
         }
         Err(error) => {
             log::error(format_args!("nothing could be looked at: {error}"));
             report.failed();
+            Looked::AtNothing
         }
     }
 }

@@ -28,5 +28,5 @@ pub use leaks::{Leak, Suspect, Swept, suspects, sweep};
 pub use node::NodeContext;
 pub(crate) use node::{prefixes, turn};
 pub use status::status;
-pub use strangers::{Probed, probe_block};
+pub use strangers::{Asking, Probed, probe_block};
 pub use sync::{Outcome, Summary, sync};

@@ -71,7 +71,8 @@ enum Command {
     /// In this order: the binary; the node's claim, which a node that the service does not know gets by registering in
     /// --pool; sysctls, rules and neighbour tables; the configuration, which tells the runtime that pods can be started.
     /// Plugins chained behind ours in a configuration that is there are kept. What is changed is written down first, for
-    /// uninstall. Running it again goes on where it ended, and puts a newer binary in place under running pods.
+    /// uninstall. Running it again goes on where it ended, puts a newer binary in place under running pods, and takes back
+    /// files that others changed since.
     #[command(after_help = INSTALL_EXAMPLES)]
     Install(InstallArguments),
     /// Leave this node as install found it.
@@ -83,8 +84,8 @@ enum Command {
     Uninstall(UninstallArguments),
     /// Stay on this node and keep what is wired as it was made; speak with the service.
     ///
-    /// Comes to a claim first, and installs again what install has put on this node. Puts back routes, neighbours,
-    /// sysctls and rules that others took away, ends answers for addresses that no pod has, and syncs what the service has
+    /// Comes to a claim first, and installs again what install has put on this node, but for files that somebody has
+    /// changed since. Puts back routes, neighbours, sysctls and rules that others took away, ends answers for addresses that no pod has, and syncs what the service has
     /// not heard of. Sweeps what pods left whose end the runtime did not tell, and keeps addresses from pods that other
     /// machines answer for. Serves /livez and /metrics on loopback.
     Agent(AgentArguments),

@@ -24,10 +24,11 @@ use crate::{
     wiring::{
         Host, WiringError, forward_drop,
         neighbour_table::{self, Room},
+        sysctl,
     },
 };
 use chained::Spoken;
-use file::{Access, Placed};
+use file::{Access, Edited, Placed};
 use serde::Serialize;
 use std::{
     fs, io,
@@ -58,6 +59,12 @@ pub enum InstallError {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A link is where a file is to be, and nothing is behind it.
+    #[error("{path} is a link that leads nowhere: remove it, or put a file where it leads", path = path.display())]
+    LeadsNowhere {
+        /// The link.
+        path: PathBuf,
     },
     /// The network configuration is not valid.
     #[error("the network configuration is not valid: {0}")]
@@ -167,9 +174,9 @@ impl Installation {
     pub fn install(&self, unclaimed: Unclaimed) -> Result<Installed, InstallError> {
         let journal = self.journal();
         let _turn = lock(&journal)?;
-        journal.change_undo(|undo| undo.places = Some(self.places.clone()))?;
+        self.begin(&journal)?;
         let mut changed = Vec::new();
-        changed.extend(self.place_binary(&journal)?);
+        changed.extend(told(self.place_binary(&journal, Edited::TakenBack)?, &self.binary()));
         // Before anything else is asked of the node: what is wrong with the list is wrong whatever the service says.
         let list = self.list()?;
         let mut warnings = Vec::new();
@@ -192,7 +199,7 @@ impl Installation {
         }
         warnings.extend(forward_drop::warnings()?);
         fault::at(Point::InstallAfterSetUp);
-        changed.extend(self.place_list(&journal, &list)?);
+        changed.extend(told(place_list(&journal, &list, Edited::TakenBack)?, &list.path));
         warnings.extend(self.taken_before(&list.path));
         Ok(Installed {
             binary: self.binary(),
@@ -203,6 +210,13 @@ impl Installation {
         })
     }
 
+    /// Writes down that the node is used from now on: nothing of a former uninstallation counts.
+    fn begin(&self, journal: &Journal) -> Result<(), InstallError> {
+        stay(journal)?;
+        journal.change_undo(|undo| undo.places = Some(self.places.clone()))?;
+        Ok(())
+    }
+
     fn journal(&self) -> Journal {
         Journal::at(&self.conf.node.state_dir, &self.conf.node.data_dir)
     }
@@ -211,13 +225,11 @@ impl Installation {
         self.places.bin_dir.join(PLUGIN)
     }
 
-    /// Puts the running program where the runtime looks for it; what was done, in words.
-    fn place_binary(&self, journal: &Journal) -> Result<Option<String>, InstallError> {
+    /// Puts the running program where the runtime looks for it.
+    fn place_binary(&self, journal: &Journal, edited: Edited) -> Result<Placed, InstallError> {
         let own = Path::new("/proc/self/exe");
         let content = fs::read(own).map_err(|source| InstallError::Write { path: own.to_owned(), source })?;
-        let path = self.binary();
-        let placed = file::place(journal, &path, &content, Access::Program)?;
-        Ok((placed == Placed::Now).then(|| format!("installed {}", path.display())))
+        file::place(journal, &self.binary(), &content, Access::Program, edited)
     }
 
     fn list(&self) -> Result<List, InstallError> {
@@ -248,11 +260,6 @@ impl Installation {
         }
     }
 
-    fn place_list(&self, journal: &Journal, list: &List) -> Result<Option<String>, InstallError> {
-        let placed = file::place(journal, &list.path, &list.text, Access::Text)?;
-        Ok((placed == Placed::Now).then(|| format!("installed {}", list.path.display())))
-    }
-
     /// Another configuration that runtimes take instead of ours.
     fn taken_before(&self, ours: &Path) -> Option<String> {
         let first = configurations(&self.places.conf_dir).into_iter().next().filter(|first| first != ours)?;
@@ -268,6 +275,15 @@ struct List {
     path: PathBuf,
     text: Vec<u8>,
     versions: Vec<&'static str>,
+}
+
+fn place_list(journal: &Journal, list: &List, edited: Edited) -> Result<Placed, InstallError> {
+    file::place(journal, &list.path, &list.text, Access::Text, edited)
+}
+
+/// What was done to a file, in words; nothing where nothing was.
+fn told(placed: Placed, path: &Path) -> Option<String> {
+    (placed == Placed::Now).then(|| format!("installed {}", path.display()))
 }
 
 /// What is in the way of pods although everything of ours is in order, in words with the cure.
@@ -288,6 +304,16 @@ fn enlarge_neighbour_table(conf: &NetConf, claim: &ClaimFile) -> Result<Room, In
     let mut host = Host::open()?;
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     Ok(neighbour_table::enlarge(claim.line()?.length(), &context.turn()?)?)
+}
+
+/// Ends what is left of an uninstallation that was killed, but for the files: they are looked at one by one.
+fn stay(journal: &Journal) -> Result<(), InstallError> {
+    if journal.undo()?.is_none_or(|undo| undo.going_back.is_empty()) {
+        return Ok(());
+    }
+    let mut stayed = Ok(());
+    journal.change_undo(|undo| stayed = undo.stay(sysctl::read))?;
+    Ok(stayed?)
 }
 
 /// One installs or uninstalls at a time.

@@ -36,6 +36,7 @@ mod netlink;
 mod netns;
 mod nfnetlink;
 mod nftables;
+pub mod own_address;
 pub mod probe;
 mod route;
 mod rule;

@@ -59,6 +59,7 @@ pub struct Store {
     clock: Arc<dyn Clock>,
     writer: Writer,
     cache: Cache,
+    capacity: Arc<capacity::Cache>,
     /// An older backup was restored. What lasts is in the database; here it spares the question, where it is not so.
     recovering: Arc<AtomicBool>,
 }
@@ -71,8 +72,15 @@ impl Store {
     pub async fn open(url: &DatabaseUrl, clock: Arc<dyn Clock>) -> Result<Self> {
         let db = Db::open(url).await?;
         db.migrate().await?;
-        let writer = Writer::start(db.clone(), Arc::clone(&clock));
-        let store = Self { db, clock, writer, cache: Cache::default(), recovering: Arc::default() };
+        let writer = Writer::start(&db, &clock);
+        let store = Self {
+            db,
+            clock,
+            writer,
+            cache: Cache::default(),
+            capacity: Arc::default(),
+            recovering: Arc::default(),
+        };
         store.recovering.store(store.is_recovering().await?, Ordering::Relaxed);
         Ok(store)
     }

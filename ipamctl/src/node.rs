@@ -1,5 +1,7 @@
 //! `ipamctl node`.
 
+mod reading;
+
 use crate::{
     arguments::{DryRun, one_of},
     context::Context,
@@ -17,6 +19,7 @@ use ipam_api::{
     names::{NodeName, PoolName},
     wire::{Allocator, Conflict, Node, NodeCredential, NodeSpec, TokenState},
 };
+use reading::Reading;
 use std::net::IpAddr;
 
 const ALLOCATORS: &[&str] = &["node", "service"];
@@ -133,7 +136,16 @@ impl Register {
     async fn run(self, context: &Context) -> Result<(), Failure> {
         let Self { name, pool, addresses, mac, uid, replace, allocator, dry_run } = self;
         let spec = NodeSpec { pool, addresses, mac, uid, replace, allocator };
-        let answer = context.client()?.put_node(&name, &spec, &dry_run.write()).await?;
+        let client = context.client()?;
+        let answer = if replace {
+            let reading = Reading::of(&client, &name).await?;
+            match client.put_node(&name, &spec, &reading.write(&dry_run)).await {
+                Ok(answer) => answer,
+                Err(error) => return Err(reading.failure(&client, error).await),
+            }
+        } else {
+            client.put_node(&name, &spec, &dry_run.write()).await?
+        };
         let what = if answer.created() {
             dry_run.verb("registered")
         } else {
@@ -148,20 +160,28 @@ impl Delete {
     async fn run(self, context: &Context) -> Result<(), Failure> {
         let Self { name, vm_gone, dry_run } = self;
         let client = context.client()?;
-        let fate = if vm_gone { VmFate::Gone } else { VmFate::Unknown };
-        let node = client.node(&name).await?.value;
+        let node = client.node(&name).await?;
+        let freed = block(&node.value);
+        let reading = Reading::that_is(&name, node);
+        let (fate, write) = match vm_gone {
+            true => (VmFate::Gone, reading.write(&dry_run)),
+            false => (VmFate::Unknown, dry_run.write()),
+        };
         let deleted = dry_run.verb("deleted");
-        match client.delete_node(&name, fate, &dry_run.write()).await? {
+        let departure = match client.delete_node(&name, fate, &write).await {
+            Ok(departure) => departure,
+            Err(error) => return Err(reading.failure(&client, error).await),
+        };
+        match departure {
             NodeDeletion::Freed => {
-                context.say(format_args!("node {name} {deleted}, which frees its block of {}", block(&node)));
+                context.say(format_args!("node {name} {deleted}, which frees its block of {freed}"));
                 Ok(())
             }
             NodeDeletion::Waiting(answer) => {
                 context.say(format_args!(
-                    "node {name} {deleted}, but its block of {} waits until the node confirms that nothing runs there: \
+                    "node {name} {deleted}, but its block of {freed} waits until the node confirms that nothing runs there: \
                      stop its pods and run `cni-shim sync` on it; if the VM is gone for good, run \
-                     `ipamctl node delete {name} --vm-gone`",
-                    block(&node)
+                     `ipamctl node delete {name} --vm-gone`"
                 ));
                 context.show(&View::row(&answer, COLUMNS)?)
             }

@@ -239,7 +239,10 @@ fn as_server_user(program: &Path) -> Command {
 }
 
 /// A program of the newest PostgreSQL that is installed where Debian has it.
-fn program(name: &str) -> PathBuf {
+///
+/// # Panics
+/// None is.
+pub fn program(name: &str) -> PathBuf {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

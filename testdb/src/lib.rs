@@ -7,8 +7,8 @@ mod cluster;
 mod fill;
 mod raw;
 
-pub use cluster::{Cluster, Durability};
-pub use fill::{NODES_OF_A_POOL, fill};
+pub use cluster::{Cluster, Durability, program};
+pub use fill::fill;
 pub use raw::Raw;
 
 use cluster::Lease;

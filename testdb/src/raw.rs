@@ -16,7 +16,11 @@ pub enum Raw {
 }
 
 impl Raw {
-    pub(crate) async fn sqlite(file: &Path) -> Self {
+    /// A connection to a file of SQLite.
+    ///
+    /// # Panics
+    /// It cannot be opened.
+    pub async fn sqlite(file: &Path) -> Self {
         let options = SqliteConnectOptions::new().filename(file).foreign_keys(true);
         Self::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
     }

@@ -1,6 +1,6 @@
 //! What the agent tells of itself: `/livez` and `/metrics` (`OpenMetrics`).
 
-use super::node_metrics::NodeMetrics;
+use super::{limited::Limited, node_metrics::NodeMetrics};
 use crate::{attach::Kept, cni::netconf::NodeConf, journal::Uptime};
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use prometheus_client::{
@@ -18,20 +18,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A round that is older than this is none: the agent hangs.
+/// A round that is older than this is none: the agent hangs, or cannot look at its node.
 const ALIVE: Duration = Duration::from_secs(120);
 
 /// What `/metrics` and `/livez` answer by.
 #[derive(Debug)]
 pub(super) struct Report {
     registry: Registry,
-    /// When the last round ended, by the time since boot in µs.
+    /// When the last round ended that could look, by the time since boot in µs.
     round: AtomicU64,
     rounds_failed: Counter,
     mended: Counter,
     removed: Counter,
     swept: Counter,
     broken: Gauge,
+    files_changed: Gauge,
     last_sync: Gauge,
 }
 
@@ -46,6 +47,10 @@ impl Report {
         };
         let broken =
             gauge("datapath_broken", "What is not as it was made and cannot be put right by the agent");
+        let files_changed = gauge(
+            "files_changed",
+            "Files of the installation that somebody has changed since: they are left alone",
+        );
         let last_sync = gauge("last_sync_timestamp_seconds", "When journal and ledger last agreed");
         let mut counter = |name: &str, help: &str| {
             let counter: Counter = Counter::default();
@@ -65,6 +70,7 @@ impl Report {
             removed,
             swept,
             broken,
+            files_changed,
             last_sync,
         }
     }
@@ -73,6 +79,10 @@ impl Report {
         self.mended.inc_by(kept.mended.len() as u64);
         self.removed.inc_by(kept.removed.len() as u64);
         self.broken.set(count(kept.broken.len()));
+    }
+
+    pub(super) fn files_changed(&self, files: usize) {
+        self.files_changed.set(count(files));
     }
 
     pub(super) fn swept(&self, leaks: u64) {
@@ -88,7 +98,7 @@ impl Report {
         self.last_sync.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// A round has ended.
+    /// A round has ended that could look.
     pub(super) fn ended(&self) {
         self.round.store(Uptime::now().0, Ordering::Relaxed);
     }
@@ -115,7 +125,7 @@ pub(super) fn serve(report: Arc<Report>, listen: SocketAddr) -> io::Result<Socke
     std::thread::Builder::new().name("report".to_owned()).spawn(move || {
         runtime.block_on(async {
             let served = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => axum::serve(listener, router).await,
+                Ok(listener) => axum::serve(Limited::of(listener), router).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = served {
@@ -130,7 +140,7 @@ async fn livez(State(report): State<Arc<Report>>) -> impl IntoResponse {
     if report.is_alive(Uptime::now()) {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "no round has ended for two minutes\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "no round could look at the node for two minutes\n")
     }
 }
 
@@ -148,8 +158,12 @@ async fn metrics(State(report): State<Arc<Report>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::path::Path;
+    use super::{super::limited, *};
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpStream,
+        path::Path,
+    };
 
     fn report() -> Report {
         let conf =
@@ -160,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_hangs_when_no_round_has_ended_for_two_minutes() {
+    fn an_agent_hangs_when_no_round_could_look_for_two_minutes() {
         let report = report();
         report.round.store(7_000_000, Ordering::Relaxed);
         let ended = Uptime(7_000_000);
@@ -179,5 +193,33 @@ mod tests {
         report.round.store(long_ago, Ordering::Relaxed);
         let status = livez(State(report)).await.into_response().status();
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn connections_beyond_the_limit_wait_for_one_to_end() {
+        let address = serve(Arc::new(report()), ([127, 0, 0, 1], 0).into()).unwrap();
+        let ask =
+            |mut stream: &TcpStream| stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let answer = |stream: &TcpStream| {
+            let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+            assert!(lines.next().unwrap().starts_with("HTTP/1.1 200"));
+            assert!(lines.any(|line| line == "ok"));
+        };
+        let mut open: Vec<TcpStream> =
+            (0..limited::MOST).map(|_| TcpStream::connect(address).unwrap()).collect();
+        open.iter().for_each(|stream| {
+            ask(stream);
+            answer(stream);
+        });
+        let late = TcpStream::connect(address).unwrap();
+        ask(&late);
+        // Asked later, answered first.
+        ask(&open[0]);
+        answer(&open[0]);
+        late.set_nonblocking(true).unwrap();
+        assert_eq!(late.peek(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        late.set_nonblocking(false).unwrap();
+        open.pop();
+        answer(&late);
     }
 }

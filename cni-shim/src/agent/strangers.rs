@@ -3,7 +3,7 @@
 
 use super::{report::Report, speak};
 use crate::{
-    attach::{self, Probed},
+    attach::{self, Asking, Probed},
     cni::NetConf,
     log,
 };
@@ -16,7 +16,7 @@ use std::{
 
 /// Between two looks at what is to be asked: a block that was claimed or has grown.
 const PAUSE: Duration = Duration::from_secs(1);
-/// After something went wrong.
+/// After something went wrong, or while this is not the node.
 const REST: Duration = Duration::from_secs(30);
 /// Nodes that were started together do not ask together (RFC 5227, `PROBE_WAIT`).
 const SPREAD_MS: u64 = 1_000;
@@ -48,8 +48,10 @@ impl Watch {
     /// Asks if there is something to ask; how long to wait then.
     fn round(&mut self) -> Duration {
         match attach::probe_block(&self.conf, self.again) {
-            Ok(None) => {}
-            Ok(Some(probed)) => {
+            Ok(Asking::Nothing) => {}
+            // Whoever brings the node back does not mind half a minute.
+            Ok(Asking::Elsewhere) => return REST,
+            Ok(Asking::Asked(probed)) => {
                 tell(&probed);
                 self.complained = None;
                 self.untold |= !probed.came.is_empty() || !probed.left.is_empty();

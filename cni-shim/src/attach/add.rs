@@ -82,6 +82,10 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         ));
     }
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
+    let _attaching = context.journal.begin_attaching()?.ok_or_else(|| {
+        CniError::new(Code::TryAgain, "cni-shim is being uninstalled from this node")
+            .details("`cni-shim install` takes the node into use again")
+    })?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     refuse_second(&context, &attachment)?;
     let mut service = Service::of(&conf.node, Patience::Heed);

@@ -1,12 +1,13 @@
-//! How a node comes to its claim: it is there, the service has it, or the node registers itself.
+//! How a node comes to its claim: it is there, the service has it, or the node registers itself, but for one that was
+//! deleted.
 
-use super::{NodeContext, failure, node::is_own, sync};
+use super::{NodeContext, failure, sync};
 use crate::{
     cni::{CniError, Code, NetConf},
-    journal::{ClaimFile, Standing},
+    journal::{ClaimFile, Ended, Standing},
     log,
     service::{Heard, Service},
-    wiring::{Host, uplink},
+    wiring::{Host, own_address, uplink},
 };
 use ipam_api::{
     names::PoolName,
@@ -14,7 +15,7 @@ use ipam_api::{
 };
 
 /// Sees to it that this node has a claim and has taken it up. A node that the service does not know registers itself
-/// where the configuration names its pool.
+/// where the configuration names its pool, unless it was deleted since it had its last claim.
 ///
 /// # Errors
 /// There is no claim, and what to do about that. A claim that is there but cannot be taken up now is none: pods'
@@ -47,17 +48,37 @@ fn register(
     service: &Service,
     pool: &PoolName,
 ) -> Result<(), CniError> {
+    let name = &context.conf.name;
+    if let Some(Ended { claim, .. }) = context.journal.ended(name)? {
+        return Err(CniError::new(
+            Code::TryAgain,
+            format!("node {name} was deleted, its claim {claim} has ended, and it does not register itself again"),
+        )
+        .details(format!(
+            "if it is to come back, an admin says so: ipamctl node register {name} --pool {pool} --address ADDRESS, or \
+             `cni-shim join` here with a new join token"
+        )));
+    }
     let uplink = uplink::find(host, context.uplink_name)?;
-    let own = |v4: bool| uplink.addresses.iter().copied().find(|own| own.is_ipv4() == v4 && is_own(*own));
+    let addresses = own_address::find(host, &uplink)?;
+    if addresses.is_empty() {
+        return Err(CniError::new(
+            Code::TryAgain,
+            format!("{} has no address by which node {name} could register itself", uplink.name),
+        )
+        .details(
+            "it takes one that stays: not link-local, temporary or deprecated, and with no duplicate; give the host \
+             one, or name another uplink",
+        ));
+    }
     let spec = NodeSpec {
         pool: pool.clone(),
-        addresses: [own(true), own(false)].into_iter().flatten().collect(),
+        addresses,
         mac: uplink.mac.map(|mac| mac.to_string()),
         uid: None,
         replace: false,
         allocator: Allocator::Node,
     };
-    let name = &context.conf.name;
     match service.register(&spec) {
         Heard::Done(node) => {
             log::info(format_args!("node {name} is registered in pool {pool}"));

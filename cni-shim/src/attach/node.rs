@@ -249,6 +249,7 @@ impl<'a> NodeContext<'a> {
         claim.machine = machine;
         claim.host_known_in = Some(self.boot_id.clone());
         locked.save_claim(&claim)?;
+        locked.forget_end()?;
         log::info(format_args!(
             "claim {} of node {}, boot {}",
             claim.node.claim, claim.node.name, claim.boot.seq
@@ -341,14 +342,6 @@ fn firmware() -> Firmware {
 fn unread(error: &WiringError) -> CniError {
     CniError::new(Code::TryAgain, "the host cannot be asked what it has and what lives on it")
         .details(error.to_string())
-}
-
-/// Whether an address of an interface may be the node's own in the VNet.
-pub(super) fn is_own(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
-        IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
-    }
 }
 
 /// Whether the host has none of the node's own addresses; asked of a survey of these.

@@ -20,6 +20,17 @@ use std::{
 /// So many offsets are asked for at once: some fifteen seconds for both families.
 const AT_ONCE: u64 = 1_000;
 
+/// What became of one look at what is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asking {
+    /// Nothing is to be asked now.
+    Nothing,
+    /// This host has none of the node's addresses: another network's answers say nothing about this one.
+    Elsewhere,
+    /// The segment was asked.
+    Asked(Probed),
+}
+
 /// What one asking has shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probed {
@@ -35,13 +46,13 @@ pub struct Probed {
 
 /// Asks for what nobody was asked for in this boot and under this claim, and again for strangers that
 /// were not asked for `again`. What a pod has is not asked for, for this host answers for it. Strangers
-/// are kept in the journal, so that no pod gets their addresses. `None` where nothing is to be asked.
+/// are kept in the journal, so that no pod gets their addresses.
 ///
 /// # Errors
 /// The journal, the kernel or the segment cannot be asked; then nothing is known that was not before.
-pub fn probe_block(conf: &NetConf, again: Duration) -> Result<Option<Probed>, CniError> {
+pub fn probe_block(conf: &NetConf, again: Duration) -> Result<Asking, CniError> {
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
-    let Some(claim) = usable(&journal, conf)? else { return Ok(None) };
+    let Some(claim) = usable(&journal, conf)? else { return Ok(Asking::Nothing) };
     let (line, strangers) = (claim.line()?, journal.strangers(&claim));
     let block = claim.block(line)?;
     let mut within = strangers.clone();
@@ -52,14 +63,13 @@ pub fn probe_block(conf: &NetConf, again: Duration) -> Result<Option<Probed>, Cn
     let part = within.unasked(&block, AT_ONCE);
     let mut asked: BTreeSet<IpAddr> = within.to_ask_again(again, Uptime::now()).collect();
     if part.is_empty() && asked.is_empty() {
-        return Ok(None);
+        return Ok(Asking::Nothing);
     }
     let mut host = Host::open()?;
     let own = host_prefixes(&claim.node.addresses);
     let seen = survey(&mut host, None, &[prefixes(&claim), own].concat())?;
-    // Another network's answers say nothing about this one.
     if is_elsewhere(&claim.node, &seen) {
-        return Ok(None);
+        return Ok(Asking::Elsewhere);
     }
     let (entries, _) = journal.picture()?.as_far_as_known();
     let is_held =
@@ -72,13 +82,13 @@ pub fn probe_block(conf: &NetConf, again: Duration) -> Result<Option<Probed>, Cn
     let gateways: BTreeSet<IpAddr> = claim.node.network.gateways.iter().copied().collect();
     let (found, indiscriminate) = listen(&mut host, &uplink, line, &asked, &gateways)?;
     let answers = Answers { part, asked, found };
-    let Some(News { came, left }) = mark(&journal, &claim, &answers)? else { return Ok(None) };
+    let Some(News { came, left }) = mark(&journal, &claim, &answers)? else { return Ok(Asking::Nothing) };
     let (entries, _) = journal.picture()?.as_far_as_known();
     let holder = |address: IpAddr| {
         entries.iter().find(|one| one.is_live() && one.addresses.contains(&address)).map(Entry::attachment)
     };
     let came = came.into_iter().map(|one| (holder(one.address), one)).map(|(pod, one)| (one, pod)).collect();
-    Ok(Some(Probed { asked: answers.asked.len(), came, left, indiscriminate }))
+    Ok(Asking::Asked(Probed { asked: answers.asked.len(), came, left, indiscriminate }))
 }
 
 /// The claim, where this boot has taken it up and pods may get addresses of it.

@@ -28,6 +28,11 @@ pub(super) struct Target {
 impl Target {
     fn read(&self, netns: Option<PathBuf>) -> Result<(Invocation, NetConf), String> {
         let conf = self.settings.source(&self.network)?.conf().map_err(|error| error.to_string())?;
+        // The agent looks for it later, from another directory.
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let netns = netns.map(absolute).transpose()?;
         let (container_id, if_name) = (self.container_id.clone(), self.if_name.clone());
         Ok((Invocation { container_id, if_name, netns, args: CniArgs::default() }, conf))
     }

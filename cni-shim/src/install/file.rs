@@ -3,7 +3,7 @@
 use super::InstallError;
 use crate::{
     fault::{self, Point},
-    journal::{FileWas, FoundFile, Journal},
+    journal::{FileWas, FoundFile, Journal, Undo},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -41,6 +41,17 @@ pub(super) enum Placed {
     Kept,
     /// It was put there.
     Now,
+    /// It is somebody else's by now, and left alone.
+    Anothers,
+}
+
+/// What becomes of a file that somebody has changed since we put it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edited {
+    /// It is ours again: a person has said so.
+    TakenBack,
+    /// It stays: whoever changed it knew why.
+    Stays,
 }
 
 /// What became of a file that was to go.
@@ -53,23 +64,34 @@ pub(super) enum Gone {
 }
 
 /// Puts a file in place, under its name only when all of it is on disk: whoever reads or runs it meets the old one or
-/// the new one. What was there is written down first, with a copy.
+/// the new one. What was there is written down first, with a copy. A link stays one: what it leads to is what changes.
 pub(super) fn place(
     journal: &Journal,
     path: &Path,
     content: &[u8],
     access: Access,
+    edited: Edited,
 ) -> Result<Placed, InstallError> {
     let failed = |source| InstallError::Write { path: path.to_owned(), source };
+    if path.is_symlink() && !path.exists() {
+        return Err(InstallError::LeadsNowhere { path: path.to_owned() });
+    }
     let there = read(path).map_err(failed)?;
+    let ours = hash(content);
+    let undo = journal.undo()?.unwrap_or_default();
     if there.as_ref().is_some_and(|there| there.content == content && there.mode == access.mode()) {
+        // Whoever put it there did what we would have done.
+        if undo.file(path).is_some_and(|file| file.ours != [ours.clone()]) {
+            settle(journal, path, &ours)?;
+        }
         return Ok(Placed::Kept);
     }
+    if edited == Edited::Stays && there.as_ref().is_some_and(|there| is_anothers(&undo, path, there)) {
+        return Ok(Placed::Anothers);
+    }
     make_directories(journal, path)?;
-    let ours = hash(content);
-    let known = journal.undo()?.is_some_and(|undo| undo.file(path).is_some());
     let found = match there {
-        Some(there) if !known => Some(keep(journal, path, &there)?),
+        Some(there) if undo.file(path).is_none() => Some(keep(journal, path, &there)?),
         _ => None,
     };
     journal.change_undo(|undo| match undo.files.iter_mut().find(|file| file.path == path) {
@@ -80,13 +102,25 @@ pub(super) fn place(
     fault::at(Point::InstallAfterNote);
     write(path, content, access.mode(), Point::InstallAfterDraft).map_err(failed)?;
     fault::at(Point::InstallAfterPlace);
-    journal.change_undo(|undo| {
-        undo.files
-            .iter_mut()
-            .filter(|file| file.path == path)
-            .for_each(|file| file.ours = vec![ours.clone()]);
-    })?;
+    settle(journal, path, &ours)?;
     Ok(Placed::Now)
+}
+
+/// Writes down what is there by now.
+fn settle(journal: &Journal, path: &Path, ours: &str) -> Result<(), InstallError> {
+    journal.change_undo(|undo| {
+        let files = undo.files.iter_mut().filter(|file| file.path == path);
+        files.for_each(|file| file.ours = vec![ours.to_owned()]);
+    })?;
+    Ok(())
+}
+
+/// Whether a file is not as we left it. One under another name is measured by what we put beside it: somebody may
+/// have renamed ours.
+fn is_anothers(undo: &Undo, path: &Path, there: &There) -> bool {
+    let content = hash(&there.content);
+    let mut beside = undo.files.iter().filter(|file| file.path.parent() == path.parent()).peekable();
+    beside.peek().is_some() && !beside.any(|file| file.ours.contains(&content))
 }
 
 /// Makes a file as it was found, unless somebody has changed it since; forgets it then.
@@ -110,7 +144,7 @@ pub(super) fn take_away(journal: &Journal, file: &FileWas) -> Result<Gone, Insta
         (None, Some(_)) => gone = Gone::Changed,
         (None, None) => {}
     }
-    remove(&draft(&file.path)).map_err(failed)?;
+    behind(&file.path).and_then(|path| remove(&draft(&path))).map_err(failed)?;
     fault::at(Point::UninstallAfterFile);
     journal.change_undo(|undo| undo.files.retain(|known| known.path != file.path))?;
     if let Some(found) = &file.found {
@@ -180,7 +214,13 @@ fn draft(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
+/// The file itself, where the path is a link to it.
+fn behind(path: &Path) -> io::Result<PathBuf> {
+    if path.is_symlink() && path.exists() { fs::canonicalize(path) } else { Ok(path.to_owned()) }
+}
+
 fn write(path: &Path, content: &[u8], mode: u32, drafted: Point) -> io::Result<()> {
+    let path = &behind(path)?;
     let draft = draft(path);
     // Left by one that was killed.
     remove(&draft)?;
@@ -229,7 +269,11 @@ mod tests {
         }
 
         fn put(&self, content: &str) -> Placed {
-            place(&self.journal, &self.path, content.as_bytes(), Access::Program).unwrap()
+            self.put_by(content, Edited::TakenBack)
+        }
+
+        fn put_by(&self, content: &str, edited: Edited) -> Placed {
+            place(&self.journal, &self.path, content.as_bytes(), Access::Program, edited).unwrap()
         }
 
         fn undo(&self) -> Gone {
@@ -284,5 +328,59 @@ mod tests {
         write(&place.path, b"1", 0o755, Point::InstallAfterDraft).unwrap();
         assert_eq!(place.put("1"), Placed::Kept);
         assert_eq!(place.journal.undo().unwrap(), None);
+    }
+
+    #[test]
+    fn what_somebody_changed_is_taken_back_at_a_persons_word_alone() {
+        let place = Place::new();
+        assert_eq!(place.put_by("1", Edited::Stays), Placed::Now);
+        assert_eq!(place.put_by("2", Edited::Stays), Placed::Now, "a newer one of ours");
+        fs::write(&place.path, "another's").unwrap();
+        for _ in 0..2 {
+            assert_eq!(place.put_by("2", Edited::Stays), Placed::Anothers);
+        }
+        assert_eq!(place.text().unwrap(), "another's");
+        assert_eq!(place.put("2"), Placed::Now);
+        assert_eq!(place.put_by("3", Edited::Stays), Placed::Now);
+        // Somebody was first with the next.
+        fs::write(&place.path, "4").unwrap();
+        assert_eq!(place.put_by("4", Edited::Stays), Placed::Kept);
+        assert_eq!((place.undo(), place.text()), (Gone::AsFound, None));
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let place = Place::new();
+        let behind = place.directory.path().join("kept/elsewhere");
+        for directory in [&place.path, &behind].map(|path| path.parent().unwrap()) {
+            fs::create_dir_all(directory).unwrap();
+        }
+        std::os::unix::fs::symlink(&behind, &place.path).unwrap();
+        let error = place_refused(&place);
+        assert!(error.contains("leads nowhere") && error.contains("remove it"), "{error}");
+        fs::write(&behind, "theirs").unwrap();
+        place.put("1");
+        assert!(place.path.is_symlink());
+        assert_eq!(fs::read_to_string(&behind).unwrap(), "1");
+        assert_eq!(place.undo(), Gone::AsFound);
+        assert!(place.path.is_symlink());
+        assert_eq!(fs::read_to_string(&behind).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(behind.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    }
+
+    fn place_refused(at: &Place) -> String {
+        super::place(&at.journal, &at.path, b"1", Access::Text, Edited::TakenBack).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_of_ours_that_somebody_renamed_is_ours_until_it_is_changed() {
+        let mut place = Place::new();
+        place.put("1");
+        let renamed = place.path.with_file_name("y");
+        fs::rename(&place.path, &renamed).unwrap();
+        place.path = renamed;
+        assert_eq!(place.put_by("2", Edited::Stays), Placed::Now);
+        fs::write(&place.path, "another's").unwrap();
+        assert_eq!(place.put_by("3", Edited::Stays), Placed::Anothers);
     }
 }

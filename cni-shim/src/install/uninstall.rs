@@ -70,6 +70,7 @@ pub fn uninstall(node: &NodeConf, uplink: Option<&str>, pods: Pods) -> Result<Re
         take_away(&journal, file, &mut removed)?;
     }
     // From here on no pod is started. One that was being started when we looked is there by now.
+    let _leaving = journal.begin_leaving()?;
     refuse_pods(&journal, &mut host, &boot_id, pods)?;
     for file in binaries {
         take_away(&journal, file, &mut removed)?;
@@ -156,7 +157,17 @@ fn put_sysctls_back(journal: &Journal, boot_id: String, removed: &mut Removed) -
         // This boot began with values of its own, and nothing was changed in it.
         return Ok(());
     }
-    let mut going_back = undo.going_back;
+    let mut changed = |was: &SysctlWas| {
+        removed.left.push(format!("{} was changed since: it stays as it is", was.key));
+    };
+    let mut going_back = Vec::new();
+    // By a run that was killed, and not long ago: whatever uses the node again ends it.
+    for was in undo.going_back {
+        match was.is_anothers(sysctl::read(&was.key)?.as_deref()) {
+            true => changed(&was),
+            false => going_back.push(was),
+        }
+    }
     if going_back.is_empty() {
         // Decided once for all of them: what goes back takes others along.
         let changes: Vec<Change> = undo.sysctls.iter().map(change).collect();
@@ -165,7 +176,7 @@ fn put_sysctls_back(journal: &Journal, boot_id: String, removed: &mut Removed) -
             if ours.iter().any(|change| change.key == was.key) {
                 going_back.push(was);
             } else {
-                removed.left.push(format!("{} was changed since: it stays as it is", was.key));
+                changed(&was);
             }
         }
         journal.change_undo(|undo| undo.going_back.clone_from(&going_back))?;

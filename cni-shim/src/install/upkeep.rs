@@ -1,10 +1,13 @@
 //! The agent's part: what `install` does once is done again whenever the agent starts, and goes on where it could not be
 //! finished.
 
-use super::{InstallError, Installation, enlarge_neighbour_table, forward_drop, lock};
+use super::{
+    InstallError, Installation, enlarge_neighbour_table,
+    file::{Edited, Placed},
+    forward_drop, lock, place_list, stay, told,
+};
 use crate::{
     attach,
-    cni::NetConf,
     journal::{ClaimFile, Journal},
     log,
     service::{Patience, Service},
@@ -21,19 +24,21 @@ use std::{
 /// Between two rounds while something is left to do: a node without a claim is of no use.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// What of an installation is left to do.
-#[derive(Debug)]
-enum Left {
-    Nothing,
-    Configuration(Box<Installation>),
-    All(Box<Installation>),
+/// What of an installation is put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Binary,
+    Configuration,
 }
 
 /// Sees to claim, installation and the machine's settings, round by round.
 #[derive(Debug)]
 pub struct Upkeep {
-    conf: NetConf,
-    left: Left,
+    installation: Installation,
+    /// What is not in its place as far as is known.
+    left: BTreeSet<Part>,
+    /// What of it somebody has changed since it was put there.
+    anothers: BTreeSet<Part>,
     /// What was told before, so that it is told once.
     told: BTreeSet<String>,
     /// Tells `uninstall` that an agent runs.
@@ -53,7 +58,6 @@ impl Upkeep {
     /// For the agent of this node.
     #[must_use]
     pub fn of(mut installation: Installation, when: When) -> Self {
-        let conf = installation.conf.clone();
         let journal = installation.journal();
         let running = agent_lock(&journal).and_then(|file| {
             let path = journal.state_dir().join(AGENT_LOCK);
@@ -63,30 +67,39 @@ impl Upkeep {
         // What it keeps wired is worth more than that nobody uninstalls meanwhile.
         let running =
             running.map_err(|error| log::warn(format_args!("uninstall will not see this agent: {error}")));
+        if let Err(error) = stay(&journal) {
+            log::warn(error);
+        }
         let places = journal.undo().unwrap_or_else(|error| {
             log::warn(error);
             None
         });
         let left = match (when, places.and_then(|undo| undo.places)) {
-            (When::AsBefore, None) => Left::Nothing,
+            (When::AsBefore, None) => BTreeSet::new(),
             (When::AsBefore, Some(places)) => {
                 installation.places = places;
-                Left::All(Box::new(installation))
+                BTreeSet::from([Part::Binary, Part::Configuration])
             }
-            (When::Asked, _) => Left::All(Box::new(installation)),
+            (When::Asked, _) => BTreeSet::from([Part::Binary, Part::Configuration]),
         };
-        Self { conf, left, told: BTreeSet::new(), _running: running.ok() }
+        Self { installation, left, anothers: BTreeSet::new(), told: BTreeSet::new(), _running: running.ok() }
     }
 
     /// Goes on for as long as the process lives, in a thread of its own: the service may be silent. `every` is the pause
-    /// between two rounds once all is done.
+    /// between two rounds once all is done. `changed` is told after each how many files of the installation are
+    /// somebody else's by now.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn stay(mut self, every: Duration) -> io::Result<JoinHandle<()>> {
+    pub fn stay(
+        mut self,
+        every: Duration,
+        changed: impl Fn(usize) + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
             loop {
                 let done = self.round();
+                changed(self.anothers.len());
                 thread::sleep(match done {
                     Done::All => every,
                     Done::InPart => every.min(PAUSE),
@@ -114,54 +127,63 @@ impl Upkeep {
     }
 
     fn go_on(&mut self, words: &mut Vec<String>) -> Result<Done, InstallError> {
-        self.place_binary()?;
+        self.place(Part::Binary, words)?;
         let claim = self.claim()?;
-        match enlarge_neighbour_table(&self.conf, &claim)? {
+        match enlarge_neighbour_table(&self.installation.conf, &claim)? {
             Room::Enough(set) => set.iter().for_each(|set| log::warn(format_args!("set {set}"))),
             Room::Elsewhere(told) => words.push(told),
         }
         words.extend(forward_drop::warnings()?);
-        self.place_list()?;
+        // The runtime is told last: when the node has its claim and is set up.
+        self.place(Part::Configuration, words)?;
         Ok(Done::All)
     }
 
-    fn place_binary(&mut self) -> Result<(), InstallError> {
-        let Left::All(installation) = &self.left else { return Ok(()) };
-        let journal = installation.journal();
-        let _turn = lock(&journal)?;
-        journal.change_undo(|undo| undo.places = Some(installation.places.clone()))?;
-        if let Some(done) = installation.place_binary(&journal)? {
-            log::warn(done);
+    /// Puts a part in place unless it is there. What somebody has changed since we put it there is left alone, and
+    /// looked at again in the next round: `install` may have taken it back by then.
+    fn place(&mut self, part: Part, words: &mut Vec<String>) -> Result<(), InstallError> {
+        if !self.left.contains(&part) {
+            return Ok(());
         }
-        if let Left::All(installation) = std::mem::replace(&mut self.left, Left::Nothing) {
-            self.left = Left::Configuration(installation);
+        let journal = self.installation.journal();
+        let (path, placed) = match part {
+            Part::Binary => {
+                let _turn = lock(&journal)?;
+                self.installation.begin(&journal)?;
+                (self.installation.binary(), self.installation.place_binary(&journal, Edited::Stays)?)
+            }
+            Part::Configuration => {
+                let kept = attach::keep(&self.installation.conf)?;
+                kept.unprepared.map_or(Ok(()), |why| Err(InstallError::NotSetUp(why)))?;
+                let _turn = lock(&journal)?;
+                let list = self.installation.list()?;
+                let placed = place_list(&journal, &list, Edited::Stays)?;
+                (list.path, placed)
+            }
+        };
+        if placed == Placed::Anothers {
+            words.push(format!(
+                "{} is not as it was left: it stays as it is; to take it back run `cni-shim install` again",
+                path.display()
+            ));
+            self.anothers.insert(part);
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// The runtime is told last: when the node has its claim and is set up.
-    fn place_list(&mut self) -> Result<(), InstallError> {
-        let Left::Configuration(installation) = &self.left else { return Ok(()) };
-        let kept = attach::keep(&self.conf)?;
-        kept.unprepared.map_or(Ok(()), |why| Err(InstallError::NotSetUp(why)))?;
-        let journal = installation.journal();
-        let _turn = lock(&journal)?;
-        if let Some(done) = installation.place_list(&journal, &installation.list()?)? {
-            log::warn(done);
-        }
-        self.left = Left::Nothing;
+        told(placed, &path).into_iter().for_each(log::warn);
+        self.left.remove(&part);
+        self.anothers.remove(&part);
         Ok(())
     }
 
     fn claim(&self) -> Result<ClaimFile, InstallError> {
-        let node = &self.conf.node;
+        let node = &self.installation.conf.node;
         let journal = Journal::at(&node.state_dir, &node.data_dir);
         if let Some(claim) = journal.claim_of(&node.name)? {
             return Ok(claim);
         }
         // Heeds what a failed call of others has told: it is tried once in ten seconds for all.
         let service = Service::of(node, Patience::Heed).within(node.timeout.max(super::PATIENCE));
-        Ok(attach::enrol(&self.conf, &service)?)
+        Ok(attach::enrol(&self.installation.conf, &service)?)
     }
 }
 

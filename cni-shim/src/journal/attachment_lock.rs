@@ -10,8 +10,19 @@ use std::{
 /// it back when the process ends, however it ends.
 #[derive(Debug)]
 pub struct AttachmentLock {
-    file: File,
+    /// Closed, and with that unlocked, behind everything else.
+    _file: File,
     path: PathBuf,
+    at_end: AtEnd,
+}
+
+/// What becomes of a lock's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtEnd {
+    /// It stays, for the next who wants it.
+    Stays,
+    /// It goes: there is nothing behind it.
+    Goes,
 }
 
 impl AttachmentLock {
@@ -25,15 +36,16 @@ impl AttachmentLock {
         container: &ContainerId,
     ) -> Result<Self, JournalError> {
         loop {
-            let (file, path) = Self::open(state_dir, network, container)?;
+            let (file, path, _) = Self::open(state_dir, network, container)?;
             file.lock().map_err(JournalError::io(&path))?;
-            if let Some(lock) = Self::found(file, path)? {
+            if let Some(lock) = Self::found(file, path, AtEnd::Stays)? {
                 return Ok(lock);
             }
         }
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if nobody has it. Where there was no file for it, none is left: whoever only looks has nothing to
+    /// come back to.
     ///
     /// # Errors
     /// The file system refuses.
@@ -43,29 +55,32 @@ impl AttachmentLock {
         container: &ContainerId,
     ) -> Result<Option<Self>, JournalError> {
         loop {
-            let (file, path) = Self::open(state_dir, network, container)?;
+            let (file, path, at_end) = Self::open(state_dir, network, container)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(JournalError::io(&path)(error)),
             }
-            if let Some(lock) = Self::found(file, path)? {
+            if let Some(lock) = Self::found(file, path, at_end)? {
                 return Ok(Some(lock));
             }
         }
     }
 
+    /// Its file, and what is to become of that if it was made only now.
     fn open(
         state_dir: &Path,
         network: &NetworkName,
         container: &ContainerId,
-    ) -> Result<(File, PathBuf), JournalError> {
+    ) -> Result<(File, PathBuf, AtEnd), JournalError> {
         let directory = state_dir.join("attachments.lock.d").join(network.as_str());
         let path = directory.join(container.as_str());
         loop {
             files::make_directory(&directory)?;
+            // One that somebody makes in between may go as well: they see that its name is gone.
+            let at_end = if path.exists() { AtEnd::Stays } else { AtEnd::Goes };
             match files::open_lock(&path) {
-                Ok(file) => return Ok((file, path)),
+                Ok(file) => return Ok((file, path, at_end)),
                 // The last DEL of the network took the directory away in between.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(JournalError::io(&path)(error)),
@@ -75,18 +90,25 @@ impl AttachmentLock {
 
     /// The lock on a file that was just locked. Whoever held it may have removed the file: then it is on
     /// nothing that others can find, and none.
-    fn found(file: File, path: PathBuf) -> Result<Option<Self>, JournalError> {
+    fn found(file: File, path: PathBuf, at_end: AtEnd) -> Result<Option<Self>, JournalError> {
         let ours = file.metadata().map_err(JournalError::io(&path))?;
         let is_there =
             fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-        Ok(is_there.then_some(Self { file, path }))
+        Ok(is_there.then_some(Self { _file: file, path, at_end }))
     }
 
     /// Gives it back and removes its file: for a container of which nothing is left.
-    pub fn discard(self) {
-        // Still locked: whoever opened the file before sees, once they have the lock, that its name is gone.
-        let _ = fs::remove_file(&self.path);
-        drop(self.file);
+    pub fn discard(mut self) {
+        self.at_end = AtEnd::Goes;
+    }
+}
+
+impl Drop for AttachmentLock {
+    fn drop(&mut self) {
+        if self.at_end == AtEnd::Goes {
+            // Still locked: whoever opened the file before sees, once they have the lock, that its name is gone.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -103,6 +125,21 @@ mod tests {
         assert!(AttachmentLock::try_take(directory.path(), &network, &container).unwrap().is_none());
         lock.discard();
         assert!(AttachmentLock::try_take(directory.path(), &network, &container).unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_only_looks_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (network, container) = ("n".parse().unwrap(), "c".parse().unwrap());
+        let file = directory.path().join("attachments.lock.d/n/c");
+        let look = || AttachmentLock::try_take(directory.path(), &network, &container).unwrap().unwrap();
+        drop(look());
+        assert!(!file.exists());
+        drop(AttachmentLock::take(directory.path(), &network, &container).unwrap());
+        drop(look());
+        assert!(file.exists(), "an ADD's stays until its DEL");
+        look().discard();
+        assert!(!file.exists());
     }
 
     #[test]

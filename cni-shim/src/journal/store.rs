@@ -1,5 +1,5 @@
 use super::{
-    ClaimFile, Entry, Forgotten, JournalError, Picture, Standing, Strangers, Uptime,
+    ClaimFile, Ended, Entry, Forgotten, JournalError, Picture, Standing, Strangers, Uptime,
     claim::following,
     files::{self, Durability},
 };
@@ -229,6 +229,10 @@ pub struct Locked<'a> {
 }
 
 impl Locked<'_> {
+    pub(super) fn journal(&self) -> &Journal {
+        self.journal
+    }
+
     /// The next sequence number: the time since boot in µs, but at least one more than the last.
     ///
     /// # Errors
@@ -283,11 +287,14 @@ impl Locked<'_> {
         files::replace(&self.journal.strangers_path(), strangers, Durability::Process)
     }
 
-    /// Forgets claim and journal: the service confirmed that they are over.
+    /// Forgets claim and journal: the service confirmed that they are over. That there was one is kept.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn forget(&mut self) -> Result<(), JournalError> {
+        if let Some(claim) = self.claim()? {
+            self.save_end(&Ended { node: claim.node.name, claim: claim.node.claim })?;
+        }
         files::remove(&self.journal.claim_path(), Durability::Power)?;
         files::remove(&self.journal.header_path(), Durability::Process)?;
         files::remove(&self.journal.strangers_path(), Durability::Process)?;

@@ -5,7 +5,11 @@ use super::{
     files::{self, Durability},
 };
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 /// A sysctl that we changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,15 @@ pub struct SysctlWas {
     pub found: String,
     /// The value that we set, or that the kernel set along with ours.
     pub set: String,
+}
+
+impl SysctlWas {
+    /// Whether a value is neither the one that we set nor the one that we found while it was being put back. What the
+    /// kernel alone changes, along with a switch of ours, has other values meanwhile that are nobody's.
+    #[must_use]
+    pub fn is_anothers(&self, now: Option<&str>) -> bool {
+        self.found != self.set && now.is_some_and(|now| now != self.found && now != self.set)
+    }
 }
 
 /// A file that we put in place.
@@ -86,11 +99,30 @@ impl Undo {
             self.going_back.clear();
         }
         for now in sysctls {
+            // The node is used again: what was decided when it was being left counts no more.
+            self.going_back.clear();
             match self.sysctls.iter_mut().find(|was| was.key == now.key) {
                 Some(was) => was.set = now.set,
                 None => self.sysctls.push(now),
             }
         }
+    }
+
+    /// Ends an uninstallation that did not come to its end. What has got a value of somebody's since, by what each
+    /// has `now`, is theirs: it is as it was found now.
+    ///
+    /// # Errors
+    /// A value cannot be read; then nothing is changed.
+    pub fn stay<E>(&mut self, now: impl Fn(&str) -> Result<Option<String>, E>) -> Result<(), E> {
+        let mut theirs = BTreeSet::new();
+        for was in &self.going_back {
+            if was.is_anothers(now(&was.key)?.as_deref()) {
+                theirs.insert(was.key.clone());
+            }
+        }
+        self.going_back.clear();
+        self.sysctls.retain(|was| !theirs.contains(&was.key));
+        Ok(())
     }
 
     /// What is known of a file.
@@ -118,8 +150,7 @@ impl Journal {
     /// # Errors
     /// The file system refuses.
     pub fn change_undo(&self, change: impl FnOnce(&mut Undo)) -> Result<Undo, JournalError> {
-        let lock = self.lock_file("undo.lock")?;
-        lock.lock().map_err(JournalError::io(self.state_dir().join("undo.lock")))?;
+        let _lock = self.lock_undo()?;
         let before = self.undo()?;
         let mut undo = before.clone().unwrap_or_default();
         change(&mut undo);
@@ -136,7 +167,14 @@ impl Journal {
     /// # Errors
     /// The file system refuses.
     pub fn forget_undo(&self) -> Result<(), JournalError> {
+        let _lock = self.lock_undo()?;
         files::remove(&self.undo_path(), Durability::Power)
+    }
+
+    fn lock_undo(&self) -> Result<File, JournalError> {
+        let lock = self.lock_file("undo.lock")?;
+        lock.lock().map_err(JournalError::io(self.state_dir().join("undo.lock")))?;
+        Ok(lock)
     }
 
     fn undo_path(&self) -> PathBuf {
@@ -160,6 +198,28 @@ mod tests {
         assert_eq!(undo.sysctls, [was("x", "0", "2"), was("y", "5", "6")]);
         undo.take_up("b", [was("y", "7", "6")]);
         assert_eq!(undo.sysctls, [was("y", "7", "6")], "a boot begins with values of its own");
+    }
+
+    #[test]
+    fn what_was_decided_ends_when_the_node_is_used_again() {
+        let all = [was("x", "0", "1"), was("y", "5", "6"), was("far0/forwarding", "1", "1")];
+        let begun = || Undo {
+            boot_id: "a".to_owned(),
+            sysctls: all.to_vec(),
+            going_back: all.to_vec(),
+            ..Undo::default()
+        };
+        let mut undo = begun();
+        undo.take_up("a", [was("z", "0", "1")]);
+        assert_eq!((undo.going_back.len(), undo.sysctls.len()), (0, 4));
+        let mut undo = begun();
+        // One is back already, one has somebody's value, and one went along with a switch.
+        let now = |key: &str| Ok::<_, ()>(Some(if key == "y" { "7" } else { "0" }.to_owned()));
+        undo.stay(now).unwrap();
+        assert_eq!(undo.going_back, []);
+        assert_eq!(undo.sysctls, [all[0].clone(), all[2].clone()]);
+        undo.take_up("a", [was("y", "7", "6")]);
+        assert_eq!(undo.sysctls[2], was("y", "7", "6"), "theirs is put back in the end");
     }
 
     #[test]

@@ -206,6 +206,7 @@ pub(crate) struct Assigned {
     pub(crate) net: IpNet,
     /// True while the address can't be used: duplicate address detection runs or found another holder.
     pub(crate) unusable: bool,
+    pub(crate) flags: AddressFlags,
 }
 
 /// All addresses of a namespace.
@@ -226,7 +227,7 @@ pub(crate) fn addresses(netlink: &mut Netlink) -> Result<Vec<Assigned>, WiringEr
         let Some(ip) = local.or(address) else { continue };
         let Ok(net) = IpNet::new(ip, message.header.prefix_len) else { continue };
         let unusable = flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
-        found.push(Assigned { index: message.header.index, net, unusable });
+        found.push(Assigned { index: message.header.index, net, unusable, flags });
     }
     Ok(found)
 }

@@ -1,6 +1,6 @@
 //! The node agent inside a node.
 
-use crate::node::{Node, SHIM};
+use crate::node::{Namespace, Node, SHIM};
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Stdio},
@@ -40,13 +40,16 @@ impl<'a> Agent<'a> {
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
-        let script = format!(
-            "exec 3<>/dev/tcp/127.0.0.1/{}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
-            self.port
-        );
-        let output = self.node.namespace.enter("bash").args(["-ec", &script]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        get(&self.node.namespace, &self.port, path)
     }
+}
+
+/// What an agent in there answers at this port.
+pub(crate) fn get(inside: &Namespace, port: &str, path: &str) -> String {
+    let script =
+        format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
+    let output = inside.enter("bash").args(["-ec", &script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Drop for Agent<'_> {

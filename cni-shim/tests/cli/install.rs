@@ -1,154 +1,16 @@
 //! Installing on a node and leaving it as it was found, by the program that does both.
 
-use crate::node::{Namespace, Node, Printed, SHIM, shim, until};
+use crate::{
+    node::{Namespace, Node, SHIM, shim},
+    site::{DEBIANS, Site, as_before, refused, versions, words},
+};
 use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
-
-/// Where Debian's package containernetworking-plugins has them; they speak 1.0.0 at most.
-const DEBIANS: &str = "/usr/lib/cni";
-
-/// A node with the directories of a runtime.
-struct Site {
-    node: Node,
-}
-
-impl Site {
-    fn new() -> Self {
-        Self { node: Node::new() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.node.directory.path().join(name)
-    }
-
-    fn binary(&self) -> PathBuf {
-        self.path("opt/cni/bin/cni-shim")
-    }
-
-    fn list(&self) -> PathBuf {
-        self.path("etc/cni/net.d/10-pods.conflist")
-    }
-
-    fn list_as_read(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.list()).unwrap()).unwrap()
-    }
-
-    /// Where everything goes.
-    fn places(&self) -> Vec<String> {
-        [("--bin-dir", "opt/cni/bin"), ("--conf-dir", "etc/cni/net.d")]
-            .map(|(flag, path)| [flag.to_owned(), self.path(path).display().to_string()])
-            .concat()
-    }
-
-    /// Writes a configuration with these plugins behind ours; its path.
-    fn source(&self, chained: &[Value]) -> String {
-        let mut ours = self.node.conf.clone();
-        for key in ["name", "cniVersion"] {
-            ours.as_object_mut().unwrap().remove(key);
-        }
-        let plugins = [&[ours], chained].concat();
-        let path = self.path("source.json");
-        fs::write(&path, json!({"name": "pods", "plugins": plugins}).to_string()).unwrap();
-        path.display().to_string()
-    }
-
-    fn words(&self, command: &str, chained: &[Value], more: &[&str]) -> Vec<String> {
-        let mut words = vec![command.to_owned(), "--config".to_owned(), self.source(chained)];
-        if command != "uninstall" {
-            words.extend(self.places());
-        }
-        words.extend(more.iter().map(|word| (*word).to_owned()));
-        words
-    }
-
-    fn run_until(&self, point: &str, command: &str, chained: &[Value], more: &[&str]) -> Printed {
-        let words = self.words(command, chained, &[&["-o", "json"], more].concat());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        shim(&self.node.namespace, &[("CNI_SHIM_FAULT", point)], &words, "")
-    }
-
-    fn run(&self, command: &str, more: &[&str]) -> Printed {
-        self.run_until("", command, &[], more)
-    }
-
-    fn install(&self) -> Value {
-        self.run("install", &[]).done()
-    }
-
-    /// All that an installation could leave behind, and what it could change.
-    fn traces(&self) -> String {
-        let directory = self.node.directory.path().display();
-        self.node.namespace.sh(&format!(
-            "sysctl -a 2>/dev/null | grep '^net.ip' | grep -v 'mtu_expires\\|\\.stable_secret'
-             nft list ruleset; ip neighbour show proxy; ip -6 neighbour show proxy
-             find {directory}/opt {directory}/etc -printf '%p %m %s\\n' 2>/dev/null | sort || true
-             [ ! -d {directory}/data/found ] || echo found; [ ! -f {directory}/data/install.json ] || echo record"
-        ))
-    }
-
-    /// An agent on this node; it ends with the value.
-    fn agent(&self, chained: &[Value], more: &[&str]) -> Agent {
-        let words =
-            self.words("agent", chained, &[&["--listen", "127.0.0.1:0", "--every", "1"], more].concat());
-        let log = self.path("agent.log");
-        let mut command = self.node.namespace.enter("env");
-        command.args(["-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", SHIM]).args(words);
-        let sink = fs::File::create(&log).unwrap();
-        Agent { child: command.stdout(Stdio::null()).stderr(sink).spawn().unwrap(), log }
-    }
-}
-
-struct Agent {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Agent {
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn words(printed: &Value, field: &str) -> String {
-    printed[field]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|words| words.as_str().unwrap())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// Nothing that was there before is missing, and nothing else is there.
-#[track_caller]
-fn as_before(before: &str, after: &str) {
-    let only = |these: &str, those: &str| {
-        these.lines().filter(|line| !those.lines().any(|other| other == *line)).collect::<Vec<_>>().join("\n")
-    };
-    assert_eq!((only(before, after), only(after, before)), (String::new(), String::new()));
-}
-
-fn versions(list: &Value) -> (&Value, &Value) {
-    (&list["cniVersion"], list.get("cniVersions").unwrap_or(&Value::Null))
-}
-
-#[track_caller]
-fn refused(printed: &Printed, parts: &[&str]) {
-    assert_eq!(printed.status, 1, "{printed:?}");
-    assert!(parts.iter().all(|part| printed.stderr.contains(part)), "{parts:?} in {}", printed.stderr);
-}
 
 #[test]
 fn a_node_is_set_up_for_its_runtime_and_left_as_it_was_found() {
@@ -189,33 +51,6 @@ fn a_node_is_set_up_for_its_runtime_and_left_as_it_was_found() {
     assert_eq!(words(&removed, "left"), "");
     as_before(&before, &site.traces());
     assert!(words(&site.run("uninstall", &[]).done(), "done").is_empty(), "and again");
-}
-
-#[test]
-fn what_others_changed_since_stays() {
-    let site = Site::new();
-    site.install();
-    site.node.namespace.sh("sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.neigh.up0.proxy_delay=20
-         nft add table inet others");
-    fs::write(site.list(), "{}").unwrap();
-    // Another of ours must not pass for what the node was like.
-    site.node.add("c", &site.node.pod()).done();
-    site.node.namespace.sh("sysctl -qw net.ipv4.neigh.up0.proxy_delay=20");
-    site.node.del("c", "").done();
-    let removed = site.run("uninstall", &[]).done();
-    let left = words(&removed, "left");
-    for part in ["10-pods.conflist was changed since", "net/ipv4/neigh/up0/proxy_delay was changed since"] {
-        assert!(left.contains(part), "{part}: {left}");
-    }
-    let now = |key: &str| site.node.namespace.sh(&format!("sysctl -n {key}")).trim().to_owned();
-    assert_eq!(
-        (now("net.ipv4.neigh.up0.proxy_delay"), now("net.ipv4.conf.all.send_redirects")),
-        ("20".into(), "1".into())
-    );
-    assert_eq!(now("net.ipv4.ip_forward"), "0");
-    assert_eq!(fs::read_to_string(site.list()).unwrap(), "{}");
-    assert_eq!(site.node.namespace.sh("nft list tables").trim(), "table inet others");
-    assert!(!site.binary().exists());
 }
 
 #[test]
@@ -299,6 +134,51 @@ fn a_node_registers_itself_in_its_pool_where_it_may() {
     assert!(spec.body["mac"].is_string(), "{}", spec.body);
 }
 
+#[test]
+fn a_node_that_was_deleted_registers_itself_again_at_a_persons_word_alone() {
+    let mut site = Site::new();
+    site.node.conf["tokenFile"] = site.path("token").to_str().unwrap().into();
+    fs::write(site.path("token"), format!("ipam_node_{}", "O".repeat(43))).unwrap();
+    let delete = || {
+        site.node.service.state().node["state"] = "deleting".into();
+        site.node.service.state().node["deletion"] = "d1".into();
+        assert_eq!(site.node.by_hand("sync").done()["outcome"], "ended");
+        let node = &mut site.node.service.state().node;
+        node["state"] = "planned".into();
+        node.as_object_mut().unwrap().remove("deletion");
+    };
+    let unknown = || site.node.service.state().refuse("GET", 404, "not-found");
+    let registered =
+        || site.node.service.state().of("PUT").iter().filter(|put| put.target == "/v1/nodes/n1").count();
+    let pool = ["--pool", "workers"];
+    site.run("install", &pool).done();
+    delete();
+    for _ in 0..2 {
+        unknown();
+        refused(
+            &site.run("install", &pool),
+            &["n1 was deleted", "ipamctl node register n1 --pool workers", "cni-shim join"],
+        );
+    }
+    assert_eq!(registered(), 0);
+
+    // An admin has registered it.
+    site.run("install", &pool).done();
+    assert_eq!(registered(), 0);
+    delete();
+
+    // It is given a join token.
+    fs::remove_file(site.path("token")).unwrap();
+    fs::write(site.path("join"), format!("ipam_join_{}", "J".repeat(43))).unwrap();
+    let join = site.path("join");
+    site.node.by_hand_with("join", &["--join-token-file", join.to_str().unwrap()]).done();
+    unknown();
+    let answer = site.node.service.state().node.clone();
+    site.node.service.state().script("PUT", 201, &answer);
+    site.run("install", &pool).done();
+    assert_eq!(registered(), 1);
+}
+
 /// Everything that reads the list or starts the binary meets a whole one, whichever.
 #[test]
 fn nobody_meets_half_a_file_while_another_is_put_in_its_place() {
@@ -342,57 +222,6 @@ fn nobody_meets_half_a_file_while_another_is_put_in_its_place() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(reader.join().unwrap() > 8 && runner.join().unwrap() > 8);
     });
-}
-
-#[test]
-fn the_agent_installs_what_install_had_and_tells_the_runtime_once_there_is_a_claim() {
-    let site = Site::new();
-    let agent = site.agent(&[], &[]);
-    until("the agent has taken the claim up", || site.node.about_network("STATUS", &json!({})).status == 0);
-    refused(&site.run("uninstall", &[]), &["the agent runs", "stop it"]);
-    drop(agent);
-    assert!(!site.binary().exists() && !site.list().exists(), "nobody asked for it");
-    site.run("uninstall", &[]).done();
-
-    // As on a node that begins.
-    fs::remove_file(site.path("data/claim.json")).unwrap();
-    for _ in 0..100 {
-        site.node.service.state().refuse("GET", 404, "not-found");
-    }
-    let agent = site.agent(&[], &["--install"]);
-    until("the binary is there", || site.binary().exists());
-    until("the claim is missed", || agent.said().contains("ipamctl node register n1"));
-    assert!(!site.list().exists(), "{}", agent.said());
-    site.node.service.state().as_usual();
-    until("the agent goes on", || site.list().exists());
-    assert!(site.node.about_network("STATUS", &json!({})).done().is_null());
-    drop(agent);
-    // What it had, it puts there again.
-    for path in [site.list(), site.binary()] {
-        fs::remove_file(path).unwrap();
-    }
-    let agent = site.agent(&[], &[]);
-    until("both are there", || site.list().exists() && site.binary().exists());
-    drop(agent);
-}
-
-#[test]
-fn the_agent_tells_once_what_it_cannot_set_here_and_what_drops_packets() {
-    let site = Site::new();
-    site.node.namespace.sh(
-        "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'",
-    );
-    let agent = site.agent(&[], &[]);
-    let both = ["neighbour tables of gc_thresh1 = 32768", "chain forward of the nftables table inet filter"];
-    until("both are told", || both.iter().all(|part| agent.said().contains(part)));
-    // A later round tells what is new then, and that alone.
-    site.node
-        .namespace
-        .sh("nft 'table ip second { chain forward { type filter hook forward priority 0; policy drop; }; }'");
-    until("the second is told", || agent.said().contains("the nftables table ip second"));
-    for part in both {
-        assert_eq!(agent.said().matches(part).count(), 1, "{}", agent.said());
-    }
 }
 
 /// The kernel's limits in a tree of this test's, over the one that a namespace has without them.
@@ -513,78 +342,15 @@ fn a_container_that_no_runtime_attaches_is_attached_by_hand() {
         assert!(shim(&node.namespace, &[], &words("detach"), "").done().is_null());
         assert_eq!(node.host_ends(), 0);
     }
-}
-
-#[cfg(feature = "fault-points")]
-mod killed {
-    use super::*;
-
-    #[track_caller]
-    fn killed(printed: &Printed, point: &str) {
-        assert!(printed.status != 0 && printed.stdout.is_empty(), "{point}: {printed:?}");
-    }
-
-    #[test]
-    fn an_installation_that_was_killed_is_finished_or_undone_by_the_next_command() {
-        for point in
-            ["install-after-note", "install-after-draft", "install-after-place", "install-after-set-up"]
-        {
-            let site = Site::new();
-            let before = site.traces();
-            // First at the binary, then at the list.
-            killed(&site.run_until(point, "install", &[], &[]), point);
-            site.run("uninstall", &[]).done();
-            as_before(&before, &site.traces());
-            killed(&site.run_until(point, "install", &[], &[]), point);
-            let second = site.run_until(point, "install", &[], &[]);
-            // One that was killed with the binary in its place goes by it.
-            if matches!(point, "install-after-place" | "install-after-set-up") {
-                killed(&second, point);
-            }
-            if site.list().exists() {
-                site.list_as_read();
-            }
-            site.install();
-            assert_eq!(words(&site.install(), "changed"), "", "{point}");
-            assert_eq!(fs::read(site.binary()).unwrap(), fs::read(SHIM).unwrap());
-            site.run("uninstall", &[]).done();
-            as_before(&before, &site.traces());
-        }
-    }
-
-    #[test]
-    fn an_uninstallation_that_was_killed_is_finished_by_the_next() {
-        for point in [
-            "uninstall-after-file",
-            "uninstall-after-files",
-            "uninstall-after-rules",
-            "uninstall-after-decision",
-            "uninstall-after-sysctls",
-        ] {
-            let site = Site::new();
-            site.node.namespace.sh("echo 1 >/proc/sys/net/ipv4/conf/far0/forwarding");
-            fs::create_dir_all(site.list().parent().unwrap()).unwrap();
-            fs::write(site.list(), r#"{"name": "pods", "plugins": [{"type": "cni-shim"}]}"#).unwrap();
-            let before = site.traces();
-            site.install();
-            killed(&site.run_until(point, "uninstall", &[], &[]), point);
-            assert!(fs::read_to_string(site.list()).unwrap().len() < 100, "{point}: the list went first");
-            let removed = site.run("uninstall", &[]).done();
-            assert_eq!(words(&removed, "left"), "", "{point}");
-            as_before(&before, &site.traces());
-        }
-    }
-
-    #[test]
-    fn values_of_another_boot_are_not_put_back() {
-        let site = Site::new();
-        site.install();
-        killed(&site.run_until("uninstall-after-decision", "uninstall", &[], &[]), "decision");
-        site.node.reboot("boot-b");
-        // This boot's own, as somebody's sysctl.d has it.
-        site.node.namespace.sh("sysctl -qw net.ipv4.ip_forward=1");
-        site.run("uninstall", &[]).done();
-        assert_eq!(site.node.namespace.sh("sysctl -n net.ipv4.ip_forward").trim(), "1");
-        assert_eq!(words(&site.run("uninstall", &[]).done(), "done"), "");
-    }
+    // A relative path is by where it is said.
+    let pid = pod.path().split('/').nth(2).unwrap().to_owned();
+    let said =
+        format!("cd /proc/{pid}/ns; {SHIM} attach --config {} --container-id c --netns net", path.display());
+    node.namespace.sh(&said);
+    let status = node.by_hand("status").done();
+    let entries = status["entries"].as_array().unwrap();
+    let entry = entries.iter().find(|entry| entry["containerId"] == "c").unwrap()["addresses"][0].clone();
+    let kept = fs::read(node.state_dir().join("addresses").join(entry.as_str().unwrap())).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["netns"], format!("/proc/{pid}/ns/net"), "{kept}");
 }

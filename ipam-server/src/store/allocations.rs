@@ -124,8 +124,9 @@ pub(super) async fn commit(db: &Db, now: Timestamp, mutations: &[Mutation]) -> R
             _ => {}
         }
     }
-    book.load_positions(&mut tx, &positions).await?;
-    book.load_attachments(&mut tx, &attachments).await?;
+    if !attachments.is_empty() {
+        book.load_rows(&mut tx, &positions, &attachments).await?;
+    }
     for holder in rebooted {
         book.load_held_by(&mut tx, holder).await?;
     }

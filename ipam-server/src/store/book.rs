@@ -9,7 +9,7 @@ pub(super) use row::{Row, Tenancy};
 
 use super::{
     Result, StoreError,
-    db::{Sql, Tx, args, over, statements},
+    db::{Sql, Tx, args, over, rows, statements},
     mutation::corrupt,
 };
 use ipam_api::{
@@ -43,23 +43,31 @@ pub(super) struct Book {
     changed_holders: BTreeSet<NodeName>,
 }
 
-const ROWS_AT: Sql = over!(
-    "SELECT allocation.* FROM ",
-    "$1",
-    " AS wanted
-    JOIN allocation ON allocation.subnet = CAST(wanted.value ->> 0 AS BIGINT)
-        AND allocation.at_offset = CAST(wanted.value ->> 1 AS BIGINT)"
-);
+macro_rules! rows_named {
+    ($at:literal, $of:literal) => {
+        concat!(
+            "SELECT allocation.* FROM ",
+            $at,
+            " AS wanted
+            JOIN allocation ON allocation.subnet = CAST(wanted.value ->> 0 AS BIGINT)
+                AND allocation.at_offset = CAST(wanted.value ->> 1 AS BIGINT)
+            UNION ALL
+            SELECT allocation.* FROM ",
+            $of,
+            " AS wanted
+            JOIN allocation ON allocation.node = CAST(wanted.value ->> 0 AS BIGINT)
+                AND allocation.network = wanted.value ->> 1
+                AND allocation.container_id = wanted.value ->> 2
+                AND allocation.if_name = wanted.value ->> 3"
+        )
+    };
+}
 
-const ROWS_OF_ATTACHMENTS: Sql = over!(
-    "SELECT allocation.* FROM ",
-    "$1",
-    " AS wanted
-    JOIN allocation ON allocation.node = CAST(wanted.value ->> 0 AS BIGINT)
-        AND allocation.network = wanted.value ->> 1
-        AND allocation.container_id = wanted.value ->> 2
-        AND allocation.if_name = wanted.value ->> 3"
-);
+// Rows of addresses ($1), and those that attachments hold ($2); one that is both comes twice.
+const ROWS_NAMED: Sql = Sql {
+    sqlite: rows_named!("json_each($1)", "json_each($2)"),
+    postgres: rows_named!("jsonb_array_elements($1::jsonb)", "jsonb_array_elements($2::jsonb)"),
+};
 
 const ROWS_HELD_BY: &str = "SELECT * FROM allocation WHERE node = $1";
 
@@ -103,7 +111,7 @@ const SAVE_ROWS: Sql = over!(
     WHERE allocation.state = 'released' OR excluded.state = 'released'"
 );
 
-statements!(ROWS_AT, ROWS_OF_ATTACHMENTS, ROWS_HELD_BY, ROWS_OF_BLOCK, VACATE, SAVE_ROWS; holder);
+statements!(ROWS_NAMED, ROWS_HELD_BY, ROWS_OF_BLOCK, VACATE, SAVE_ROWS; holder);
 
 impl Book {
     /// Loads nodes with their blocks.
@@ -114,21 +122,19 @@ impl Book {
         Ok(())
     }
 
-    /// Loads the rows of these addresses.
-    pub(super) async fn load_positions(&mut self, tx: &mut Tx, wanted: &BTreeSet<Position>) -> Result<()> {
-        let wanted: Vec<Json> = wanted.iter().map(|at| json!([at.subnet, at.offset.0])).collect();
-        self.load(tx, ROWS_AT, &wanted).await
-    }
-
-    /// Loads what these attachments of nodes hold.
-    pub(super) async fn load_attachments(
+    /// Loads the rows of these addresses, and what these attachments of nodes hold.
+    pub(super) async fn load_rows(
         &mut self,
         tx: &mut Tx,
-        wanted: &BTreeSet<(i64, &Attachment)>,
+        positions: &BTreeSet<Position>,
+        attachments: &BTreeSet<(i64, &Attachment)>,
     ) -> Result<()> {
-        let wanted: Vec<Json> =
-            wanted.iter().map(|(node, at)| json!([node, at.network, at.container_id, at.if_name])).collect();
-        self.load(tx, ROWS_OF_ATTACHMENTS, &wanted).await
+        let positions: Vec<_> = positions.iter().map(|at| (at.subnet, at.offset)).collect();
+        let attachments: Vec<_> =
+            attachments.iter().map(|(node, at)| (node, &at.network, &at.container_id, &at.if_name)).collect();
+        let found = tx.fetch_all(ROWS_NAMED, args![rows(&positions)?, rows(&attachments)?]).await?;
+        self.keep(found);
+        Ok(())
     }
 
     /// Loads all that a node holds.
@@ -142,14 +148,6 @@ impl Book {
     pub(super) async fn load_block(&mut self, tx: &mut Tx, block: i64) -> Result<()> {
         let rows = tx.fetch_all(ROWS_OF_BLOCK, args![block]).await?;
         self.keep(rows);
-        Ok(())
-    }
-
-    async fn load(&mut self, tx: &mut Tx, sql: Sql, wanted: &[Json]) -> Result<()> {
-        if !wanted.is_empty() {
-            let rows = tx.fetch_all(sql, args![Json::from(wanted).to_string()]).await?;
-            self.keep(rows);
-        }
         Ok(())
     }
 

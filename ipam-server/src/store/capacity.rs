@@ -1,7 +1,9 @@
+//! Use of everything, in time whatever there is.
+
 use super::{
     Result, Store,
     db::{Tx, args},
-    mutation::stored,
+    mutation::{CHANGES, stored},
     pools::{self, StoredPool},
     subnets,
 };
@@ -10,7 +12,12 @@ use ipam_api::{
     quantity::NodeCount,
     wire::{Capacity, PoolCapacity, SubnetCapacity},
 };
-use std::collections::{HashMap, hash_map::Entry};
+use jiff::Timestamp;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         CAST(SUM(CASE WHEN e.kind = 'free' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS free,
@@ -46,41 +53,125 @@ struct SubnetSums {
     leaving: i64,
 }
 
-impl Store {
-    /// Use of every subnet and pool.
-    pub async fn capacity(&self) -> Result<Capacity> {
-        let mut tx = self.db.read().await?;
-        let (mut used_in, mut used_by) = (HashMap::<i64, u64>::new(), HashMap::<i64, u64>::new());
-        for (subnet, pool, count) in tx.fetch_all::<(i64, i64, i64)>(USED, args![]).await? {
-            *used_in.entry(subnet).or_default() += count.cast_unsigned();
-            *used_by.entry(pool).or_default() += count.cast_unsigned();
-        }
-        let sums: Vec<SubnetSums> = tx.fetch_all(SUBNETS, args![]).await?;
-        let subnets = sums.iter().map(|sum| subnet_capacity(sum, &used_in)).collect::<Result<_>>()?;
+/// What is used in one subnet by one pool.
+type Used = HashMap<(i64, i64), u64>;
 
-        let mut supplies = HashMap::new();
-        let mut found = Vec::new();
-        for pool in pools::all(&mut tx).await? {
-            let more_nodes = more_nodes(&mut tx, &pool, &mut supplies).await?;
-            found.push(PoolCapacity {
-                nodes: pool.spec.nodes.get(),
-                surge: pool.spec.surge.of(pool.spec.nodes),
-                block_size: pools::shape(&pool.spec).size(),
-                blocks: pool.blocks,
-                claimed: pool.claimed,
-                deleting: pool.deleting,
-                over_by: pool.over_by(),
-                leaving: pool.leaving,
-                used: used_by.get(&pool.id).copied().unwrap_or_default(),
-                more_nodes,
-                pool: pool.name,
-            });
-        }
-        Ok(Capacity { as_of: self.clock.now(), subnets, pools: found })
+/// How old `used` may be: counting every allocation takes the longer the more there are.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What was found out lately. Everything but `used` follows from the plan, and the plan has a version.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    planned: Mutex<Option<Arc<Planned>>>,
+    used: Mutex<Option<Arc<Sample>>>,
+    /// Held by whoever counts: others that ask meanwhile wait for the outcome.
+    counting: tokio::sync::Mutex<()>,
+}
+
+/// The plan in numbers, by row ids; nothing is used.
+#[derive(Debug)]
+struct Planned {
+    change: i64,
+    subnets: Vec<(i64, SubnetCapacity)>,
+    pools: Vec<(i64, PoolCapacity)>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    used: Used,
+    at: Instant,
+    as_of: Timestamp,
+}
+
+impl Cache {
+    fn planned(&self) -> MutexGuard<'_, Option<Arc<Planned>>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fresh(&self) -> Option<Arc<Sample>> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.as_ref().filter(|sample| sample.at.elapsed() < FRESH).cloned()
     }
 }
 
-fn subnet_capacity(sum: &SubnetSums, used: &HashMap<i64, u64>) -> Result<SubnetCapacity> {
+impl Store {
+    /// Use of every subnet and pool. What is reserved is exact; `used` was counted within the last second, `as_of`.
+    pub async fn capacity(&self) -> Result<Capacity> {
+        let sample = self.used().await?;
+        let planned = self.planned().await?;
+        let of = |wanted: &dyn Fn(&(i64, i64)) -> bool| -> u64 {
+            sample.used.iter().filter(|(key, _)| wanted(key)).map(|(_, count)| count).sum()
+        };
+        let subnets = planned.subnets.iter().map(|(id, capacity)| SubnetCapacity {
+            used: of(&|(subnet, _)| subnet == id),
+            ..capacity.clone()
+        });
+        let pools = planned
+            .pools
+            .iter()
+            .map(|(id, capacity)| PoolCapacity { used: of(&|(_, pool)| pool == id), ..capacity.clone() });
+        Ok(Capacity { as_of: sample.as_of, subnets: subnets.collect(), pools: pools.collect() })
+    }
+
+    async fn used(&self) -> Result<Arc<Sample>> {
+        if let Some(sample) = self.capacity.fresh() {
+            return Ok(sample);
+        }
+        let _counting = self.capacity.counting.lock().await;
+        if let Some(sample) = self.capacity.fresh() {
+            return Ok(sample);
+        }
+        let (at, as_of) = (Instant::now(), self.clock.now());
+        let mut tx = self.db.read().await?;
+        let found: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
+        let used = found.into_iter().map(|(subnet, pool, count)| ((subnet, pool), count.cast_unsigned()));
+        let sample = Arc::new(Sample { used: used.collect(), at, as_of });
+        *self.capacity.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&sample));
+        Ok(sample)
+    }
+
+    async fn planned(&self) -> Result<Arc<Planned>> {
+        let mut tx = self.db.read().await?;
+        let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
+        if let Some(known) = self.capacity.planned().as_ref().filter(|known| known.change == change) {
+            return Ok(Arc::clone(known));
+        }
+        let planned = Arc::new(planned(&mut tx, change).await?);
+        let mut known = self.capacity.planned();
+        // Another may have read a later plan meanwhile.
+        if known.as_ref().is_none_or(|known| known.change < change) {
+            *known = Some(Arc::clone(&planned));
+        }
+        Ok(planned)
+    }
+}
+
+async fn planned(tx: &mut Tx, change: i64) -> Result<Planned> {
+    let sums: Vec<SubnetSums> = tx.fetch_all(SUBNETS, args![]).await?;
+    let subnets = sums.iter().map(|sum| Ok((sum.id, subnet_capacity(sum)?))).collect::<Result<_>>()?;
+    let mut supplies = HashMap::new();
+    let mut found = Vec::new();
+    for pool in pools::all(tx).await? {
+        let more_nodes = more_nodes(tx, &pool, &mut supplies).await?;
+        let capacity = PoolCapacity {
+            pool: pool.name.clone(),
+            nodes: pool.spec.nodes.get(),
+            surge: pool.spec.surge.of(pool.spec.nodes),
+            block_size: pools::shape(&pool.spec).size(),
+            blocks: pool.blocks,
+            claimed: pool.claimed,
+            deleting: pool.deleting,
+            over_by: pool.over_by(),
+            leaving: pool.leaving,
+            used: 0,
+            more_nodes,
+        };
+        found.push((pool.id, capacity));
+    }
+    Ok(Planned { change, subnets, pools: found })
+}
+
+fn subnet_capacity(sum: &SubnetSums) -> Result<SubnetCapacity> {
     Ok(SubnetCapacity {
         subnet: stored(&format!("{}/{}", sum.vnet, sum.name))?,
         size: sum.length.cast_unsigned(),
@@ -91,7 +182,7 @@ fn subnet_capacity(sum: &SubnetSums, used: &HashMap<i64, u64>) -> Result<SubnetC
         claimed: sum.claimed.cast_unsigned(),
         deleting: sum.deleting.cast_unsigned(),
         leaving: sum.leaving.cast_unsigned(),
-        used: used.get(&sum.id).copied().unwrap_or_default(),
+        used: 0,
     })
 }
 

@@ -15,12 +15,10 @@ pub use url::{DatabaseUrl, PostgresUrl};
 
 use super::{Result, StoreError};
 use futures::TryStreamExt;
-use postgres::PostgresDb;
+use postgres::{PostgresDb, PostgresTx};
 use sql::bound;
 use sqlite::SqliteDb;
-use sqlx::{
-    FromRow, Postgres, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow,
-};
+use sqlx::{FromRow, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -133,6 +131,14 @@ impl Db {
         })
     }
 
+    /// How many batches of the hot path are written at once.
+    pub(super) fn batches_at_once(&self) -> u32 {
+        match &self.make {
+            Make::Sqlite(_) => 1,
+            Make::Postgres(_) => postgres::BATCHES,
+        }
+    }
+
     /// A transaction that only reads: one snapshot for all its statements.
     pub(super) async fn read(&self) -> Result<Tx> {
         let inner = match &self.make {
@@ -188,7 +194,7 @@ pub(super) struct Tx {
 #[derive(Debug)]
 enum Inner {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(PostgresTx),
 }
 
 impl Tx {
@@ -209,7 +215,7 @@ impl Tx {
         let sql = sql.into();
         Ok(match &mut self.inner {
             Inner::Sqlite(tx) => bound(sql.sqlite, args).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bound(sql.postgres, args).execute(&mut **tx).await?.rows_affected(),
+            Inner::Postgres(tx) => bound(sql.postgres, args).execute(tx.connection()?).await?.rows_affected(),
         })
     }
 
@@ -226,7 +232,7 @@ impl Tx {
                 rows.iter().map(T::from_row).collect()
             }
             Inner::Postgres(tx) => {
-                let rows = bound(sql.postgres, args).fetch_all(&mut **tx).await?;
+                let rows = bound(sql.postgres, args).fetch_all(tx.connection()?).await?;
                 rows.iter().map(T::from_row).collect()
             }
         };
@@ -249,7 +255,8 @@ impl Tx {
                 }
             }
             Inner::Postgres(tx) => {
-                let mut rows = bound(sql.postgres, vec![]).fetch(&mut **tx);
+                let connection = tx.connection().map_err(failed)?;
+                let mut rows = bound(sql.postgres, vec![]).fetch(connection);
                 while let Some(row) = rows.try_next().await.map_err(failed)? {
                     sink(row.try_get(0).map_err(failed)?)?;
                 }
@@ -271,7 +278,7 @@ impl Tx {
                 row.as_ref().map(T::from_row).transpose()
             }
             Inner::Postgres(tx) => {
-                let row = bound(sql.postgres, args).fetch_optional(&mut **tx).await?;
+                let row = bound(sql.postgres, args).fetch_optional(tx.connection()?).await?;
                 row.as_ref().map(T::from_row).transpose()
             }
         };

@@ -14,6 +14,8 @@ use std::{
     str::FromStr,
 };
 
+/// The count of changes that a plan may depend on.
+pub(super) const CHANGES: &str = "SELECT value FROM counter WHERE name = 'change'";
 // The version of what people edit begins at this count and rises with it: a thing that is deleted and made
 // again never shows a version that it has had, so no late request that names one can meet the new thing.
 const COUNT_CHANGE: &str = "UPDATE counter SET value = value + 1 WHERE name = 'change'";

@@ -1,6 +1,7 @@
 use super::{
     Result, Store, StoreError, Versioned,
     db::{Tx, args},
+    mutation::CHANGES,
     pools::{self, Detail, StoredPool},
     subnets, vnets,
 };
@@ -10,8 +11,6 @@ use ipam_api::{
     wire::{FieldError, HypotheticalSubnet, Plan, PlanRequest, PoolDemand, PoolSpec},
 };
 use std::collections::HashSet;
-
-const CHANGES: &str = "SELECT value FROM counter WHERE name = 'change'";
 
 impl Store {
     /// What a set of pools would take, without taking it; the version changes whenever the answer may.

@@ -5,7 +5,7 @@ mod supply;
 
 pub(super) use apply::{Wish, give_back, settle, take, wish, wrong};
 pub(super) use resize::{resize, resizing};
-pub(super) use row::{Member, StoredPool, all, by_id, find, get, shape};
+pub(super) use row::{KnownPool, Member, StoredPool, all, by_id, find, get, known, shape};
 pub(super) use supply::{Detail, OwnNeed, holdings, own_need, shares, supply, unclaimed};
 
 use super::{
@@ -39,7 +39,7 @@ const BLOCKS: &str = "SELECT b.subnet, e.first, e.next FROM block AS b JOIN exte
 const DELETE_BLOCKS: &str = "DELETE FROM block WHERE pool = $1";
 const DELETE: &str = "DELETE FROM pool WHERE id = $1";
 
-statements!(SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE; supply, apply, resize);
+statements!(SOME_NODES, NODES_IN, BLOCKS, DELETE_BLOCKS, DELETE; row, supply, apply, resize);
 
 impl Store {
     /// Makes a pool and reserves all its blocks, or changes it and its plan; all at once or not at all.

@@ -16,6 +16,10 @@ use testdb::Raw;
 /// Tables that grow with nodes and pods, and with time.
 const LARGE: [&str; 7] = ["extent", "allocation", "node", "block", "last_sync", "token", "event"];
 
+/// Nodes in each pool of a filled ledger, and addresses held of each.
+const NODES: i64 = 50;
+const HELD: i64 = 4;
+
 async fn migrated(path: &Path) -> SqliteConnection {
     let db = Db::open(&DatabaseUrl::Sqlite(path.to_owned())).await.unwrap();
     db.migrate().await.unwrap();
@@ -95,15 +99,15 @@ async fn no_statement_reads_a_filled_ledger_whole() {
         let (first, last) = (format!("10.{i}.0.4"), format!("10.{i}.0.103"));
         let own = from(json!({"first": first, "last": last, "reason": "nodes", "forNodes": true}));
         store.put_reservation(&path, &"nodes".parse().unwrap(), &own, &keep).await.unwrap();
-        let nodes = testdb::NODES_OF_A_POOL + 10;
+        let nodes = NODES + 10;
         let pool = from(json!({"subnets": [{"subnet": subnet}], "maxPods": 8, "nodes": nodes, "surge": 0}));
         store.put_pool(&format!("p{i}").parse().unwrap(), &pool, &keep).await.unwrap();
     }
     store.close().await;
     let options = SqliteConnectOptions::new().filename(&file).foreign_keys(true);
     let mut raw = Raw::Sqlite(SqliteConnection::connect_with(&options).await.unwrap());
-    testdb::fill(&mut raw).await;
-    assert_eq!(raw.number("SELECT COUNT(*) FROM allocation").await, 40 * 50 * 4);
+    testdb::fill(&mut raw, NODES, HELD).await;
+    assert_eq!(raw.number("SELECT COUNT(*) FROM allocation").await, 40 * NODES * HELD);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     for sql in all() {
         assert_eq!(scans(&mut connection, sql.sqlite).await, [""; 0], "{}", sql.sqlite);

@@ -1,5 +1,6 @@
 //! Group commit: mutations of the hot path that wait at the same time share one
-//! transaction, and so one flush to disk.
+//! transaction, and so one flush to disk. Where the database writes for several at once, one batch is
+//! decided while another is flushed; nodes that two batches share wait for each other there.
 
 use super::{
     NodeCall, Result, StoreError, Written,
@@ -12,7 +13,7 @@ use ipam_api::{
     wire::{Allocation, AllocationSpec},
 };
 use std::{net::IpAddr, sync::Arc};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Mutations of one transaction, at most: beyond it a batch gains little and its last caller waits long.
 const LARGEST_BATCH: usize = 256;
@@ -32,21 +33,31 @@ pub(super) enum Mutation {
 #[derive(Debug)]
 enum Job {
     Mutate(Box<Mutation>, oneshot::Sender<Result<Outcome>>),
-    Stop(oneshot::Sender<()>),
+    Stop,
 }
 
 /// Gathers waiting mutations and commits them together.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    /// One permit a task, held while it runs.
+    running: Arc<Semaphore>,
+    tasks: u32,
 }
 
 impl Writer {
-    /// Starts the task that writes; it ends with [`Writer::stop`] or with the last handle.
-    pub(super) fn start(db: Db, clock: Arc<dyn Clock>) -> Self {
+    /// Starts the tasks that write; they end with [`Writer::stop`] or with the last handle.
+    pub(super) fn start(db: &Db, clock: &Arc<dyn Clock>) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(run(db, clock, waiting));
-        Self { jobs }
+        let waiting = Arc::new(Mutex::new(waiting));
+        let tasks = db.batches_at_once();
+        let running = Arc::new(Semaphore::new(tasks as usize));
+        for _ in 0..tasks {
+            // There is one for each.
+            let Ok(permit) = Arc::clone(&running).try_acquire_owned() else { break };
+            tokio::spawn(run(db.clone(), Arc::clone(clock), Arc::clone(&waiting), permit));
+        }
+        Self { jobs, running, tasks }
     }
 
     /// Commits a hold with whatever else waits.
@@ -86,13 +97,11 @@ impl Writer {
         !self.jobs.is_closed()
     }
 
-    /// Commits what was accepted, then ends the task; later mutations are refused.
+    /// Commits what was accepted, then ends the tasks; later mutations are refused.
     pub(super) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.jobs.send(Job::Stop(done)).await.is_ok() {
-            // The task may have ended by itself: then there is nothing to wait for.
-            let _ = stopped.await;
-        }
+        // They may have ended by themselves.
+        let _ = self.jobs.send(Job::Stop).await;
+        let _ = self.running.acquire_many(self.tasks).await;
     }
 }
 
@@ -100,33 +109,42 @@ fn stopping() -> StoreError {
     StoreError::Unavailable("the service is stopping".to_owned())
 }
 
-async fn run(db: Db, clock: Arc<dyn Clock>, mut waiting: mpsc::Receiver<Job>) {
-    let mut stop: Option<oneshot::Sender<()>> = None;
+async fn run(
+    db: Db,
+    clock: Arc<dyn Clock>,
+    waiting: Arc<Mutex<mpsc::Receiver<Job>>>,
+    _running: OwnedSemaphorePermit,
+) {
     let mut jobs = Vec::with_capacity(LARGEST_BATCH);
-    while waiting.recv_many(&mut jobs, LARGEST_BATCH).await > 0 {
+    loop {
+        {
+            let mut waiting = waiting.lock().await;
+            if waiting.recv_many(&mut jobs, LARGEST_BATCH).await == 0 {
+                return;
+            }
+            if jobs.iter().any(|job| matches!(job, Job::Stop)) {
+                waiting.close();
+            }
+        }
         let mut mutations = Vec::with_capacity(jobs.len());
         let mut replies = Vec::with_capacity(jobs.len());
         for job in jobs.drain(..) {
             match job {
                 // A caller that has gone away asks again.
-                Job::Mutate(_, reply) if reply.is_closed() => {}
-                Job::Mutate(mutation, reply) => {
+                Job::Mutate(mutation, reply) if !reply.is_closed() => {
                     mutations.push(*mutation);
                     replies.push(reply);
                 }
-                Job::Stop(done) => {
-                    waiting.close();
-                    stop = Some(done);
-                }
+                Job::Mutate(..) | Job::Stop => {}
             }
+        }
+        if mutations.is_empty() {
+            continue;
         }
         for (outcome, reply) in commit(&db, &*clock, &mutations).await.into_iter().zip(replies) {
             // A caller that has gone away asks again; its answer is in the ledger.
             let _ = reply.send(outcome);
         }
-    }
-    if let Some(done) = stop {
-        let _ = done.send(());
     }
 }
 

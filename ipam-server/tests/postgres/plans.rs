@@ -8,7 +8,7 @@ use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeStamp, Seq, Sta
 use ipam_server::store::{Actor, NodeCall, Page, VmState};
 use sqlx::Executor;
 use std::net::IpAddr;
-use testdb::{NODES_OF_A_POOL, fill};
+use testdb::fill;
 
 const SETTINGS: [&str; 3] = [
     "shared_preload_libraries=auto_explain",
@@ -20,6 +20,9 @@ const SETTINGS: [&str; 3] = [
 const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
 
 const POOLS: usize = 40;
+/// Nodes of each pool, and addresses held of each node.
+const NODES: i64 = 50;
+const HELD: i64 = 4;
 
 /// Plans in the log that read all of a large table, with their statements.
 fn scans(log: &str) -> Vec<&str> {
@@ -46,10 +49,10 @@ async fn no_large_table_is_read_whole() {
     store.put_vnet(&parse("v"), &from(r#"{"addressSpace": ["10.0.0.0/8"]}"#), &keep()).await.unwrap();
     for i in 0..POOLS {
         add_subnet(&store, &format!("s{i}"), &format!("10.{i}.0.0/20"), 100).await;
-        let spec = pool(&format!("v/s{i}"), NODES_OF_A_POOL.cast_unsigned() + 10);
+        let spec = pool(&format!("v/s{i}"), NODES.cast_unsigned() + 10);
         store.put_pool(&parse(&format!("p{i}")), &spec, &keep()).await.unwrap();
     }
-    fill(&mut cluster.connect(DATABASE).await).await;
+    fill(&mut cluster.connect(DATABASE).await, NODES, HELD).await;
     // The first one's plans are of tables that were empty.
     store.close().await;
     let store = replica(&cluster).await;

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod access;
+mod conditions;
 mod service;
 
 use ipam_api::{

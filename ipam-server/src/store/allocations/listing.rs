@@ -67,16 +67,23 @@ ORDER BY allocation.subnet, allocation.at_offset LIMIT $3"
 }
 
 const LIST_ALL: &str = listing!("1 = 1");
-const LIST_BY_NODE: &str = listing!("allocation.node_name = $4");
+const LIST_BY_NODE: &str = listing!("allocation.node = (SELECT id FROM node WHERE name = $4)");
 const LIST_BY_POD: &str = listing!("allocation.pod_name = $7");
 const LIST_BY_NAMESPACE: &str = listing!("allocation.pod_namespace = $6");
 const LIST_AT: &str = listing!("allocation.subnet = $8 AND allocation.at_offset = $9");
 
+// 'held' sorts before 'released'. What a node held outside its block is not its own any more.
 const LAST_OF_ATTACHMENT: &str = "
 SELECT allocation.*, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6
-FROM allocation JOIN subnet ON subnet.id = allocation.subnet
-WHERE node_name = $1 AND network = $2 AND container_id = $3 AND if_name = $4
-ORDER BY allocation.state, allocation.since DESC LIMIT 1"; // 'held' sorts before 'released'
+FROM node
+JOIN subnet ON subnet.id = node.subnet
+JOIN block ON block.node = node.id
+JOIN extent ON extent.block = block.id
+JOIN allocation ON allocation.subnet = extent.subnet
+    AND allocation.at_offset >= extent.first AND allocation.at_offset < extent.next
+WHERE node.name = $1 AND allocation.node_name = $1
+    AND allocation.network = $2 AND allocation.container_id = $3 AND allocation.if_name = $4
+ORDER BY allocation.state, allocation.since DESC LIMIT 1";
 
 const IS_REGISTERED: &str = "SELECT id FROM node WHERE name = $1";
 

@@ -13,10 +13,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use sqlx::FromRow;
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// A node with its block: who can hold addresses.
 #[derive(Debug, Clone)]
@@ -78,22 +75,19 @@ struct HolderRow {
     last_contact: Option<i64>,
     block: i64,
     block_version: i64,
-}
-
-#[derive(FromRow)]
-struct ExtentRow {
-    block: i64,
-    first: i64,
-    next: i64,
-    leaving: Option<i64>,
+    /// A JSON list of `[first, next, leaving]`.
+    extents: Option<String>,
 }
 
 macro_rules! holders {
-    ($list:literal, $lock:literal) => {
+    ($list:literal, $group:literal, $lock:literal) => {
         concat!(
             "SELECT node.id, node.name, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
                  node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
-                 node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version
+                 node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
+                 (SELECT ",
+            $group,
+            " FROM extent WHERE extent.block = block.id) AS extents
              FROM ",
             $list,
             " AS wanted
@@ -105,19 +99,20 @@ macro_rules! holders {
     };
 }
 
-// What a node holds is changed by one transaction at a time (Scope::Nodes), its node's row is the lock.
+// What a node holds is changed by one transaction at a time (Scope::Nodes), its node's row is the lock. Extents are
+// changed by whoever plans alone, so they are what they were when the wait for that lock began.
 const HOLDERS: Sql = Sql {
-    sqlite: holders!("json_each($1)", ""),
-    postgres: holders!("jsonb_array_elements($1::jsonb)", "ORDER BY node.id FOR NO KEY UPDATE OF node"),
+    sqlite: holders!(
+        "json_each($1)",
+        "json_group_array(json_array(extent.first, extent.next, extent.leaving))",
+        ""
+    ),
+    postgres: holders!(
+        "jsonb_array_elements($1::jsonb)",
+        "CAST(json_agg(json_build_array(extent.first, extent.next, extent.leaving)) AS TEXT)",
+        "ORDER BY node.id FOR NO KEY UPDATE OF node"
+    ),
 };
-
-const EXTENTS: Sql = over!(
-    "SELECT extent.block, extent.first, extent.next, extent.leaving FROM ",
-    "$1",
-    " AS wanted
-    JOIN extent ON extent.block = CAST(wanted.value ->> 0 AS BIGINT)
-    ORDER BY extent.block, extent.first"
-);
 
 const SAVE_HOLDERS: Sql = over!(
     "UPDATE node
@@ -130,25 +125,24 @@ const SAVE_HOLDERS: Sql = over!(
     WHERE node.id = CAST(changed.value ->> 0 AS BIGINT)"
 );
 
-statements!(HOLDERS, EXTENTS, SAVE_HOLDERS);
+statements!(HOLDERS, SAVE_HOLDERS);
 
 pub(super) async fn load(tx: &mut Tx, names: &BTreeSet<&NodeName>) -> Result<Vec<Holder>> {
     let rows: Vec<HolderRow> = tx.fetch_all(HOLDERS, args![column(names)?]).await?;
-    let blocks: Vec<i64> = rows.iter().map(|row| row.block).collect();
-    let mut extents: HashMap<i64, Footprint> = HashMap::new();
-    for row in tx.fetch_all::<ExtentRow>(EXTENTS, args![column(&blocks)?]).await? {
-        let found = extents.entry(row.block).or_default();
-        tiling::add(found, row.first, row.next, row.leaving)?;
-    }
-    rows.into_iter()
-        .map(|row| {
-            let block = row.block;
-            holder(row, extents.remove(&block).unwrap_or_default())
-        })
-        .collect()
+    rows.into_iter().map(holder).collect()
 }
 
-fn holder(row: HolderRow, footprint: Footprint) -> Result<Holder> {
+fn footprint(extents: &str) -> Result<Footprint> {
+    let mut extents: Vec<(i64, i64, Option<i64>)> = serde_json::from_str(extents).map_err(unreadable)?;
+    extents.sort_unstable();
+    let mut footprint = Footprint::default();
+    for (first, next, leaving) in extents {
+        tiling::add(&mut footprint, first, next, leaving)?;
+    }
+    Ok(footprint)
+}
+
+fn holder(row: HolderRow) -> Result<Holder> {
     let cidrs: Vec<IpNet> = row
         .cidr4
         .iter()
@@ -186,7 +180,7 @@ fn holder(row: HolderRow, footprint: Footprint) -> Result<Holder> {
         },
         last_contact: row.last_contact.and_then(|at| Timestamp::from_millisecond(at).ok()),
         block: row.block,
-        footprint,
+        footprint: row.extents.as_deref().map(footprint).transpose()?.unwrap_or_default(),
     })
 }
 

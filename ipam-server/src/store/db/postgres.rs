@@ -9,8 +9,9 @@
 use super::{Migrated, PostgresUrl, Scope, steps::run};
 use crate::store::{Result, StoreError};
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
+    Connection, Executor, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
+    pool::PoolConnection,
     postgres::PgPoolOptions,
 };
 use std::time::Duration;
@@ -20,15 +21,19 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres"
 /// The oldest release line that its makers still mend.
 const OLDEST: i64 = 14;
 
-const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+// Each in one round trip with the lock that it begins with, and a statement of its own for what was committed before the
+// lock was had. Advisory locks of the database: 1229996365 is "IPAM" in ASCII, so that no other program's are meant.
+const PLAN_ALONE: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(1229996365, 1)";
+const PLAN_SHARED: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock_shared(1229996365, 1)";
+const USES_ALONE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SELECT pg_advisory_xact_lock_shared(1229996365, 1), pg_advisory_xact_lock(1229996365, 2)";
 /// One snapshot for all statements.
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-// Advisory locks of the database: 1229996365 is "IPAM" in ASCII, so that no other program's are meant.
-const PLAN_ALONE: &str = "SELECT pg_advisory_xact_lock(1229996365, 1)";
-const PLAN_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(1229996365, 1)";
-const USES_ALONE: &str =
-    "SELECT pg_advisory_xact_lock_shared(1229996365, 1), pg_advisory_xact_lock(1229996365, 2)";
+/// Batches of the hot path at once: while one is flushed to disk the next is decided.
+pub(super) const BATCHES: u32 = 4;
 
 /// Settings of every connection.
 const SETTINGS: [(&str, &str); 7] = [
@@ -89,18 +94,16 @@ impl PostgresDb {
         Ok(migrated)
     }
 
-    pub(super) async fn write(&self, scope: Scope) -> Result<Transaction<'static, Postgres>> {
-        let (pool, lock) = match scope {
+    pub(super) async fn write(&self, scope: Scope) -> Result<PostgresTx> {
+        let (pool, statement) = match scope {
             Scope::Plan => (&self.planner, PLAN_ALONE),
             Scope::Nodes => (&self.writers, PLAN_SHARED),
             Scope::Uses => (&self.writers, USES_ALONE),
         };
-        let mut tx = begin(pool, WRITE).await?;
-        sqlx::query(lock).execute(&mut *tx).await?;
-        Ok(tx)
+        begin(pool, statement).await
     }
 
-    pub(super) async fn read(&self) -> Result<Transaction<'static, Postgres>> {
+    pub(super) async fn read(&self) -> Result<PostgresTx> {
         begin(&self.readers, READ).await
     }
 
@@ -122,17 +125,56 @@ fn pool(connections: u32) -> PgPoolOptions {
 
 /// Begins a transaction. Connections that ended while they lay idle (the server was restarted) are
 /// left behind: nothing has happened on them yet.
-async fn begin(pool: &PgPool, statement: &'static str) -> Result<Transaction<'static, Postgres>> {
+async fn begin(pool: &PgPool, statements: &'static str) -> Result<PostgresTx> {
     let mut idle = pool.num_idle();
     loop {
-        match pool.begin_with(statement).await {
-            Ok(tx) => return Ok(tx),
-            Err(error @ (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)) => return Err(error.into()),
+        let mut tx = PostgresTx { connection: Some(pool.acquire().await?) };
+        match tx.connection()?.execute(statements).await {
+            Ok(_) => return Ok(tx),
             Err(error) => match StoreError::from(error) {
                 StoreError::Unavailable(_) if idle > 0 => idle -= 1,
                 error => return Err(error),
             },
         }
+    }
+}
+
+/// A transaction. sqlx's own begins with one statement and lock; this one takes its lock in the same round trip.
+#[derive(Debug)]
+pub(in crate::store) struct PostgresTx {
+    /// Until it ends.
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl PostgresTx {
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.end("COMMIT").await
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        self.connection()?.execute(statement).await?;
+        self.connection = None;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresTx {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        tokio::spawn(async move {
+            if connection.execute("ROLLBACK").await.is_err() {
+                // What is open on it ends with it.
+                connection.close_on_drop();
+            }
+        });
     }
 }
 

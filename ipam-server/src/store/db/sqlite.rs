@@ -28,6 +28,8 @@ impl SqliteDb {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
             .pragma("cache_size", "-16384")
+            // What a statement may have to undo is written beside the database otherwise, page by page.
+            .pragma("temp_store", "MEMORY")
             .statement_cache_capacity(256);
         let pool = |connections| {
             SqlitePoolOptions::new()

@@ -5,7 +5,7 @@ use super::{
         Result, StoreError,
         db::{Tx, args, statements},
         mutation::{changed, corrupt},
-        pools::{self, StoredPool},
+        pools::{self, KnownPool},
         recovery,
         subnets::{self, SubnetRow},
     },
@@ -58,7 +58,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
         Some(uid) => former::refuse(tx, name.as_str(), uid, now, "is registered with replace").await?,
         None => {}
     }
-    let pool = pools::find(tx, &spec.pool).await?.ok_or_else(|| {
+    let pool = pools::known(tx, &spec.pool).await?.ok_or_else(|| {
         StoreError::invalid("/pool", format!("there is no pool {}: create it or name another", spec.pool))
     })?;
     let (subnet, own) = match (spec.addresses.is_empty(), pool.spec.node_address) {
@@ -74,8 +74,13 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
             ));
         }
     };
-    let lacked = pools::own_need(tx, subnet.id).await?;
     let entry = own::admit(tx, &subnet, own, name.as_str()).await?;
+    let planned = unclaimed(tx, &pool, subnet.id).await?;
+    // One node less to come, one address less for those to come: nothing to count.
+    let lacked = match planned {
+        Some(_) if entry.is_set_aside() => None,
+        _ => Some(pools::own_need(tx, subnet.id).await?),
+    };
     let claim = next_claim(tx).await?;
     let args = args![
         name.as_str(),
@@ -92,23 +97,24 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
     ];
     let (node,): (i64,) = tx.fetch_one(INSERT, args).await?;
     own::settle_in(tx, &subnet, &entry, node).await?;
-    let block = match unclaimed(tx, &pool, &subnet).await? {
+    let block = match planned {
         Some(block) => block,
         None => bring_one(tx, &pool, &subnet).await?,
     };
     if tx.execute(CLAIM, args![block, node]).await? != 1 {
         return Err(corrupt(format!("block {block} was claimed meanwhile")));
     }
-    own::check_lack(tx, &subnet, lacked).await?;
+    if let Some(lacked) = lacked {
+        own::check_lack(tx, &subnet, lacked).await?;
+    }
     changed(tx).await
 }
 
 /// A subnet with a block to claim, and an address there.
-async fn assign(tx: &mut Tx, pool: &StoredPool) -> Result<(SubnetRow, Own)> {
-    let holdings = pools::holdings(tx, pool.id).await?;
+async fn assign(tx: &mut Tx, pool: &KnownPool) -> Result<(SubnetRow, Own)> {
     let mut without_address = None;
     for member in &pool.members {
-        if holdings.get(&member.subnet).is_none_or(|holding| holding.unclaimed == 0) {
+        if unclaimed(tx, pool, member.subnet).await?.is_none() {
             continue;
         }
         let subnet = subnets::by_id(tx, member.subnet).await?;
@@ -132,18 +138,19 @@ async fn assign(tx: &mut Tx, pool: &StoredPool) -> Result<(SubnetRow, Own)> {
             let member =
                 pool.members.first().ok_or_else(|| corrupt(format!("pool {} has no subnet", pool.name)))?;
             let subnet = subnets::by_id(tx, member.subnet).await?;
-            Err(full(pool, &subnet, pool.blocks)?)
+            let blocks = pools::get(tx, &pool.name).await?.blocks;
+            Err(full(tx, pool, &subnet, blocks).await?)
         }
     }
 }
 
-async fn unclaimed(tx: &mut Tx, pool: &StoredPool, subnet: &SubnetRow) -> Result<Option<i64>> {
-    let block: Option<(i64,)> = tx.fetch_optional(UNCLAIMED, args![pool.id, subnet.id]).await?;
+async fn unclaimed(tx: &mut Tx, pool: &KnownPool, subnet: i64) -> Result<Option<i64>> {
+    let block: Option<(i64,)> = tx.fetch_optional(UNCLAIMED, args![pool.id, subnet]).await?;
     Ok(block.map(|(id,)| id))
 }
 
 /// Moves a planned block here from the subnet that has most, where neither has a number of its own.
-async fn bring_one(tx: &mut Tx, pool: &StoredPool, subnet: &SubnetRow) -> Result<i64> {
+async fn bring_one(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow) -> Result<i64> {
     let holdings = pools::holdings(tx, pool.id).await?;
     let unclaimed_in = |id: i64| holdings.get(&id).map_or(0, |holding| holding.unclaimed);
     let spreads = |id: i64| pool.members.iter().any(|m| m.subnet == id && m.quota() == Quota::Spread);
@@ -155,7 +162,7 @@ async fn bring_one(tx: &mut Tx, pool: &StoredPool, subnet: &SubnetRow) -> Result
         .filter(|&id| id != subnet.id && spreads(id) && unclaimed_in(id) > 0)
         .max_by_key(|&id| unclaimed_in(id));
     let Some(from) = from.filter(|_| spreads(subnet.id)) else {
-        return Err(full(pool, subnet, claimed_here)?);
+        return Err(full(tx, pool, subnet, claimed_here).await?);
     };
     let shape = pools::shape(&pool.spec);
     let mut supply = pools::supply(tx, subnet).await?;
@@ -188,7 +195,8 @@ async fn bring_one(tx: &mut Tx, pool: &StoredPool, subnet: &SubnetRow) -> Result
 }
 
 /// The pool has no block left for a node in a subnet.
-fn full(pool: &StoredPool, subnet: &SubnetRow, claimed: u64) -> Result<StoreError> {
+async fn full(tx: &mut Tx, pool: &KnownPool, subnet: &SubnetRow, claimed: u64) -> Result<StoreError> {
+    let pool = pools::get(tx, &pool.name).await?;
     let path = subnet.path()?;
     let name = &pool.name;
     let detail = if pool.blocks > pool.claimed {

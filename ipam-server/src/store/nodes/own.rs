@@ -4,7 +4,7 @@ use super::{
     super::{
         Result, Shortage, StoreError,
         db::{Tx, args, statements},
-        pools::{self, Member, OwnNeed, StoredPool},
+        pools::{self, KnownPool, Member, OwnNeed},
         subnets::{self, SubnetRow},
         tiling::{self, Tile, Use},
     },
@@ -66,7 +66,7 @@ impl Own {
 }
 
 /// The subnet of a pool that a node's addresses lie in, and where there.
-pub(super) async fn locate(tx: &mut Tx, pool: &StoredPool, addresses: &[IpAddr]) -> Result<(SubnetRow, Own)> {
+pub(super) async fn locate(tx: &mut Tx, pool: &KnownPool, addresses: &[IpAddr]) -> Result<(SubnetRow, Own)> {
     let mut found: Option<SubnetRow> = None;
     let mut lines = Vec::new();
     for member in &pool.members {
@@ -140,6 +140,15 @@ pub(super) struct Entry {
     reserve: Vec<Offset>,
     /// Planned blocks that lie there, with their pools.
     aside: Vec<(i64, i64)>,
+    /// How many offsets its own addresses have.
+    offsets: usize,
+}
+
+impl Entry {
+    /// Whether it is one offset, where nothing is free nor planned: that of a reservation, or of another node.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.offsets == 1 && self.reserve.is_empty() && self.aside.is_empty()
+    }
 }
 
 /// Whether a node may have these own addresses.
@@ -155,7 +164,7 @@ pub(super) async fn admit(tx: &mut Tx, subnet: &SubnetRow, own: Own, name: &str)
             )));
         }
     }
-    let mut entry = Entry { reserve: Vec::new(), aside: Vec::new() };
+    let mut entry = Entry { reserve: Vec::new(), aside: Vec::new(), offsets: own.offsets().len() };
     for offset in own.offsets() {
         let address = own.address(line, offset);
         match tiling::at(tx, subnet.id, offset).await?.usage {

@@ -2,7 +2,7 @@
 
 use super::super::{
     Kind, Result, StoreError, Versioned,
-    db::{Sql, Tx, args, column, over},
+    db::{Sql, Tx, args, column, over, statements},
     mutation::{corrupt, stored, timestamp},
 };
 use ipam_api::{
@@ -11,9 +11,20 @@ use ipam_api::{
     quantity::{Headroom, MaxPods, NodeCount, RestSeconds, Surge},
     wire::{Alignment, Contiguity, NodeAddress, Pool, PoolSpec, PoolStatus, PoolSubnet},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Deref};
 
 macro_rules! select_pool {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.name, p.max_pods, p.nodes, p.surge, p.headroom, p.alignment, p.contiguous,
+                 p.node_address, p.rest_seconds, p.version, p.created_at
+             FROM pool AS p ",
+            $rest
+        )
+    };
+}
+
+macro_rules! count_pool {
     ($rest:literal) => {
         concat!(
             "SELECT p.id, p.name, p.max_pods, p.nodes, p.surge, p.headroom, p.alignment, p.contiguous,
@@ -30,10 +41,13 @@ macro_rules! select_pool {
     };
 }
 
-const BY_NAME: &str = select_pool!("WHERE p.name = $1");
-const BY_ID: &str = select_pool!("WHERE p.id = $1");
-const ALL: &str = select_pool!("ORDER BY p.name");
-pub(super) const PAGE: &str = select_pool!("WHERE p.name > $1 ORDER BY p.name LIMIT $2");
+const KNOWN: &str = select_pool!("WHERE p.name = $1");
+const BY_NAME: &str = count_pool!("WHERE p.name = $1");
+const BY_ID: &str = count_pool!("WHERE p.id = $1");
+const ALL: &str = count_pool!("ORDER BY p.name");
+pub(super) const PAGE: &str = count_pool!("WHERE p.name > $1 ORDER BY p.name LIMIT $2");
+
+statements!(KNOWN, SHARES);
 
 const SHARES: Sql = over!(
     "SELECT ps.pool, ps.subnet, v.name, s.name, ps.nodes FROM ",
@@ -60,6 +74,13 @@ struct PoolRow {
     rest_seconds: i64,
     version: i64,
     created_at: i64,
+}
+
+/// How much of a pool there is; counting takes the longer the larger it is.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct CountedRow {
+    #[sqlx(flatten)]
+    pool: PoolRow,
     blocks: i64,
     claimed: i64,
     deleting: i64,
@@ -79,21 +100,35 @@ impl Member {
     }
 }
 
-/// A pool as it is.
+/// A pool as it was made.
 #[derive(Debug, Clone)]
-pub(in crate::store) struct StoredPool {
+pub(in crate::store) struct KnownPool {
     pub(in crate::store) id: i64,
     pub(in crate::store) name: PoolName,
     pub(in crate::store) spec: PoolSpec,
     /// In the order of `spec.subnets`.
     pub(in crate::store) members: Vec<Member>,
     pub(in crate::store) version: i64,
+    created_at: i64,
+}
+
+/// A pool with what there is of it.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct StoredPool {
+    known: KnownPool,
     pub(in crate::store) blocks: u64,
     pub(in crate::store) claimed: u64,
     pub(in crate::store) deleting: u64,
     /// Addresses that its blocks have given up and nodes have not confirmed.
     pub(in crate::store) leaving: u64,
-    created_at: i64,
+}
+
+impl Deref for StoredPool {
+    type Target = KnownPool;
+
+    fn deref(&self) -> &KnownPool {
+        &self.known
+    }
 }
 
 /// The shape of a pool's blocks.
@@ -120,11 +155,13 @@ impl StoredPool {
             over_by: self.over_by(),
             leaving: self.leaving,
         };
-        let version = self.version.cast_unsigned();
-        let created_at = timestamp(self.created_at)?;
-        Ok(Versioned { value: Pool { name: self.name, spec: self.spec, status, created_at }, version })
+        let KnownPool { name, spec, version, created_at, .. } = self.known;
+        let value = Pool { name, spec, status, created_at: timestamp(created_at)? };
+        Ok(Versioned { value, version: version.cast_unsigned() })
     }
+}
 
+impl KnownPool {
     fn new(row: &PoolRow, members: Vec<Member>) -> Result<Self> {
         let spec = PoolSpec {
             subnets: members.iter().map(|member| member.asked.clone()).collect(),
@@ -149,42 +186,45 @@ impl StoredPool {
             },
             rest_seconds: RestSeconds::try_from(row.rest_seconds.cast_unsigned()).map_err(corrupt)?,
         };
-        Ok(Self {
-            id: row.id,
-            name: stored(&row.name)?,
-            spec,
-            members,
-            version: row.version,
-            blocks: row.blocks.cast_unsigned(),
-            claimed: row.claimed.cast_unsigned(),
-            deleting: row.deleting.cast_unsigned(),
-            leaving: row.leaving.cast_unsigned(),
-            created_at: row.created_at,
-        })
+        let (version, created_at) = (row.version, row.created_at);
+        Ok(Self { id: row.id, name: stored(&row.name)?, spec, members, version, created_at })
     }
 }
 
-async fn with_members(tx: &mut Tx, rows: Vec<PoolRow>) -> Result<Vec<StoredPool>> {
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+async fn with_members(tx: &mut Tx, rows: &[&PoolRow]) -> Result<Vec<KnownPool>> {
     let mut members: HashMap<i64, Vec<Member>> = HashMap::new();
     let found: Vec<(i64, i64, String, String, Option<i64>)> =
-        tx.fetch_all(SHARES, args![column(&ids)?]).await?;
+        tx.fetch_all(SHARES, args![column(rows.iter().map(|row| row.id))?]).await?;
     for (pool, subnet, vnet, name, nodes) in found {
         let nodes =
             nodes.map(|nodes| NodeCount::try_from(nodes.cast_unsigned())).transpose().map_err(corrupt)?;
         let asked = PoolSubnet { subnet: stored(&format!("{vnet}/{name}"))?, nodes };
         members.entry(pool).or_default().push(Member { subnet, asked });
     }
-    rows.into_iter()
-        .map(|row| {
-            let members = members.remove(&row.id).unwrap_or_default();
-            StoredPool::new(&row, members)
-        })
-        .collect()
+    rows.iter().map(|row| KnownPool::new(row, members.remove(&row.id).unwrap_or_default())).collect()
 }
 
-async fn one(tx: &mut Tx, row: Option<PoolRow>) -> Result<Option<StoredPool>> {
-    Ok(with_members(tx, row.into_iter().collect()).await?.into_iter().next())
+async fn counted(tx: &mut Tx, rows: Vec<CountedRow>) -> Result<Vec<StoredPool>> {
+    let pools: Vec<&PoolRow> = rows.iter().map(|row| &row.pool).collect();
+    let known = with_members(tx, &pools).await?;
+    let with_counts = |(known, row): (KnownPool, CountedRow)| StoredPool {
+        known,
+        blocks: row.blocks.cast_unsigned(),
+        claimed: row.claimed.cast_unsigned(),
+        deleting: row.deleting.cast_unsigned(),
+        leaving: row.leaving.cast_unsigned(),
+    };
+    Ok(known.into_iter().zip(rows).map(with_counts).collect())
+}
+
+async fn one(tx: &mut Tx, row: Option<CountedRow>) -> Result<Option<StoredPool>> {
+    Ok(counted(tx, row.into_iter().collect()).await?.into_iter().next())
+}
+
+/// The pool of this name as it was made, if there is one; as quick for a large one as for a small one.
+pub(in crate::store) async fn known(tx: &mut Tx, name: &PoolName) -> Result<Option<KnownPool>> {
+    let Some(row) = tx.fetch_optional::<PoolRow>(KNOWN, args![name.as_str()]).await? else { return Ok(None) };
+    Ok(with_members(tx, &[&row]).await?.into_iter().next())
 }
 
 /// The pool of this name, if there is one.
@@ -207,11 +247,11 @@ pub(in crate::store) async fn by_id(tx: &mut Tx, id: i64) -> Result<StoredPool> 
 /// All pools by name.
 pub(in crate::store) async fn all(tx: &mut Tx) -> Result<Vec<StoredPool>> {
     let rows = tx.fetch_all(ALL, args![]).await?;
-    with_members(tx, rows).await
+    counted(tx, rows).await
 }
 
 /// The pools that follow a name.
 pub(super) async fn after(tx: &mut Tx, name: String, limit: i64) -> Result<Vec<StoredPool>> {
     let rows = tx.fetch_all(PAGE, args![name, limit]).await?;
-    with_members(tx, rows).await
+    counted(tx, rows).await
 }
