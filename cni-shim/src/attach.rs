@@ -9,6 +9,7 @@ mod check;
 mod del;
 mod enrol;
 mod failure;
+mod forgetting;
 mod gc;
 mod keep;
 mod leaks;

@@ -10,6 +10,7 @@ use crate::{
     agent,
     attach::{self, NodeContext, Outcome},
     cni::netconf::{LogLevel, NetConf, NodeConf},
+    fault::{self, Point},
     install::{Upkeep, When},
     log,
     service::{Patience, Service},
@@ -192,6 +193,7 @@ pub fn run() -> ExitCode {
         Command::Detach(arguments) => attachment::detach(&arguments),
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Forget { pods, udp } => {
+            fault::at(Point::ForgetBeforeLooking);
             Forgetting { pods, udp }.forget();
             Ok(())
         }

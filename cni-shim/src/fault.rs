@@ -36,6 +36,8 @@ pub enum Point {
     SweepBeforeLock,
     /// Agent: ports that lead to nobody are known, and none of them is gone.
     KeepBeforeWithdraw,
+    /// Forgetting, after a DEL: nothing is forgotten.
+    ForgetBeforeLooking,
     /// Sync: the journal is listed, nothing is sent.
     SyncAfterListing,
     /// Sync: the service has answered, no entry knows yet.
@@ -80,6 +82,7 @@ impl Point {
             Self::GcAfterBegin => "gc-after-begin",
             Self::SweepBeforeLock => "sweep-before-lock",
             Self::KeepBeforeWithdraw => "keep-before-withdraw",
+            Self::ForgetBeforeLooking => "forget-before-looking",
             Self::SyncAfterListing => "sync-after-listing",
             Self::SyncAfterAnswer => "sync-after-answer",
             Self::RebuildBeforeHeader => "rebuild-before-header",

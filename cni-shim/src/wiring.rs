@@ -30,6 +30,7 @@ pub mod host_ports;
 pub mod identity;
 mod link;
 pub mod listeners;
+pub mod masquerade;
 mod neighbour;
 pub mod neighbour_table;
 mod netlink;

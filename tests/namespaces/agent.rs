@@ -294,3 +294,23 @@ fn a_second_agent_says_that_there_is_one() -> Result<()> {
     ensure!(first.get("/livez")?.0 == 200, "the first is not bothered");
     first.stop()
 }
+
+/// Once the node forwards, only `accept_ra=2` lets the uplink hear of routers: whoever writes 1 there ends that.
+#[test]
+fn an_uplink_that_heeded_advertisements_goes_on_heeding_them() -> Result<()> {
+    const ACCEPT_RA: &str = "/proc/sys/net/ipv6/conf/eth0/accept_ra";
+    let lab = Lab::with_ledger(Families::Dual, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let value = || node.machine().script(&format!("cat {ACCEPT_RA}")).map(|text| text.trim().to_owned());
+    node.machine().script(&format!("echo 0 >/proc/sys/net/ipv6/conf/all/forwarding; echo 1 >{ACCEPT_RA}"))?;
+    let pod = node.sandbox("web-1")?;
+    let attachment = node.add(&pod)?;
+    ensure!(value()? == "2", "{}", value()?);
+    node.machine().script(&format!("echo 1 >{ACCEPT_RA}"))?;
+    let error = node.plugin("CHECK", &pod, Some(&attachment.result))?.into_error()?;
+    ensure!(error.text.contains("accept_ra is 1, not 2"), "{error:?}");
+    let agent = node.agent(&EVERY_SECOND)?;
+    until("it is 2 again", PROMISED, || Ok((value()? == "2").then_some(())))?;
+    node.check(&pod, &attachment)?;
+    agent.stop()
+}

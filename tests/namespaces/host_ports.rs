@@ -299,3 +299,68 @@ fn what_others_flush_comes_back() -> Result<()> {
     until("the stale port is gone", SOON, || Ok((elements(node)? == before).then_some(())))?;
     all("the port still leads to the pod")
 }
+
+#[test]
+fn ports_that_went_with_journal_and_rules_are_missed() -> Result<()> {
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape::default())?;
+    let node = &lab.nodes[0];
+    let web = node.sandbox("web")?;
+    let ports = json!([mapping("tcp", 8080)]);
+    let attachment = node.add_with_ports(&web, &ports)?;
+    let asked = node.netconf().clone().with("runtimeConfig", json!({"portMappings": ports}));
+    let check = || node.plugin_with("CHECK", &web, &asked.json(Some(&attachment.result)));
+    check()?.into_result()?;
+    node.machine().script("nft flush ruleset; rm -rf /run/cni-shim/addresses /run/cni-shim/header.json")?;
+    node.shim(&["sync"])?;
+    // Everything else is put back.
+    let agent = node.agent(&["--every", "1"])?;
+    until("CHECK misses the port alone", SOON, || {
+        let text = check()?.into_error()?.text;
+        let alone = text.contains("tcp 0.0.0.0:8080 was asked for") && !text.contains("vnet_ipam");
+        Ok(alone.then_some(()))
+    })?;
+    agent.stop()?;
+    node.del(&web, Some(&attachment))?;
+    let again = node.add_with_ports(&web, &ports)?;
+    let _answering = answering(node, &web, "tcp")?;
+    ensure!(!ask(on(&lab.vm), "tcp", node.addresses()[0], 8080)?.is_nothing(), "{:?}", again.addresses);
+    Ok(())
+}
+
+/// In a full block an address has its next holder at once, whose connections must not be forgotten with the last one's.
+#[test]
+fn the_next_holder_of_an_address_waits_until_the_last_one_is_forgotten() -> Result<()> {
+    const HOLD: &str = "/run/hold";
+    let lab = Lab::with_ledger(Families::V4, 1, PoolShape { max_pods: 1, rest_seconds: 0 })?;
+    let node = &lab.nodes[0];
+    let old = node.sandbox("old")?;
+    let ports = json!([mapping("udp", 8053)]);
+    let attachment = node.add_with_ports(&old, &ports)?;
+    let _old = answering(node, &old, "udp")?;
+    ensure!(
+        !ask(on(&lab.vm), "udp", node.addresses()[0], 8053)?.is_nothing(),
+        "nothing is there to be forgotten"
+    );
+    node.machine().script(&format!("touch {HOLD}"))?;
+    let fault = format!("CNI_SHIM_FAULT=forget-before-looking:{HOLD}");
+    node.plugin_under(&["env", &fault], "DEL", &old, Some(&attachment.result))?.into_result()?;
+    until("somebody is about to forget", SOON, || {
+        Ok(node
+            .machine()
+            .script(&format!("test -e {HOLD}.reached && echo yes || true"))?
+            .contains("yes")
+            .then_some(()))
+    })?;
+    let new = node.sandbox("new")?;
+    let reply = node.plugin("ADD", &new, None)?;
+    ensure!(reply.took >= Duration::from_secs(1), "it waits as long as it may: {:?}", reply.took);
+    reply.into_result()?;
+    node.machine().script(&format!("rm {HOLD}"))?;
+    until("nobody forgets any more", SOON, || {
+        Ok(node
+            .machine()
+            .script("flock -n /run/cni-shim/forgetting.lock echo free || true")?
+            .contains("free")
+            .then_some(()))
+    })
+}

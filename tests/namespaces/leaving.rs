@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use std::net::IpAddr;
-use vnet_tests::lab::{Answering, Attachment, Echo, Families, Heard, Lab, Node, Pod, PoolShape, ask};
+use std::{net::IpAddr, time::Duration};
+use vnet_tests::lab::{Answering, Attachment, Echo, Families, Heard, Lab, Node, Pod, PoolShape, ask, until};
 
 /// Places outside the VNet, behind the gateway.
 const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -69,6 +69,9 @@ fn what_leaves_the_vnet_is_masqueraded_where_the_network_asks_for_it() -> Result
     // The block grows, and the rule with it.
     lab.ctl(&["pool", "update", "workers", "--max-pods", "8"])?;
     lab.nodes[0].shim(&["sync"])?;
+    for (pod, attachment) in &pods {
+        lab.nodes[0].check(pod, attachment).context("a block that grew is nothing that pods lack")?;
+    }
     let (pod, _) = start(&lab.nodes[0], "fifth")?;
     outside.iter().try_for_each(|at| seen(&lab.nodes[0], &pod, *at, &own))?;
     ensure!(rules(&lab.nodes[0])? == 2, "{}", rules(&lab.nodes[0])?);
@@ -123,4 +126,105 @@ fn one_field_keeps_pods_from_metadata_services() -> Result<()> {
     lab.nodes[0].configure(plain)?;
     start(&lab.nodes[0], "fifth")?;
     reach(&lab.nodes[0], &first, true)
+}
+
+/// How long the agent has, which looks every second.
+const SOON: Duration = Duration::from_secs(30);
+
+fn families(node: &Node, pod: &Pod) -> Result<Vec<Heard>> {
+    OUTSIDE.iter().map(|at| seen_as(node, pod, at.parse()?)).collect()
+}
+
+fn all_from(addresses: &[IpAddr]) -> Vec<Heard> {
+    addresses.iter().map(|address| Heard::from("gateway", *address)).collect()
+}
+
+#[test]
+fn each_network_has_rules_of_its_own_and_one_agent_keeps_them_all() -> Result<()> {
+    let (mut lab, _gateway) = with_outside(&[&OUTSIDE[..], &METADATA[..]].concat(), PoolShape::default())?;
+    let own = lab.nodes[0].addresses().to_vec();
+    let plain = lab.nodes[0].netconf().clone();
+    let masked = plain.clone().with("name", "masked").with("ipMasq", true).with("blockMetadata", true);
+    let (first, first_attachment) = start(&lab.nodes[0], "first")?;
+    lab.nodes[0].configure(masked.clone())?;
+    let (second, second_attachment) = start(&lab.nodes[0], "second")?;
+    // Both have addresses of one block.
+    ensure!(
+        families(&lab.nodes[0], &first)? == all_from(&first_attachment.addresses),
+        "it did not ask for it"
+    );
+    ensure!(families(&lab.nodes[0], &second)? == all_from(&own), "{:?}", families(&lab.nodes[0], &second)?);
+
+    lab.nodes[0].machine().script("nft flush ruleset")?;
+    let error = lab.nodes[0].plugin("CHECK", &second, Some(&second_attachment.result))?.into_error()?;
+    ensure!(error.text.contains("is not masqueraded"), "{error:?}");
+    lab.nodes[0].configure(plain)?;
+    let node = &lab.nodes[0];
+    let agent = node.agent(&["--every", "1"])?;
+    // What the kernel remembers of a connection outlives the rules; these are other ones.
+    until("the other network's pod is masqueraded again", SOON, || {
+        Ok((families(node, &second)? == all_from(&own)).then_some(()))
+    })?;
+    ensure!(
+        families(node, &first)? == all_from(&first_attachment.addresses),
+        "nor does the agent ask for it"
+    );
+    ensure!(node.ping_from(&second, METADATA[0].parse()?)? == Echo::Lost, "metadata is open");
+
+    // Somebody's element for an address of the first network does not count for long.
+    let table = || node.machine().script("nft list table inet vnet_ipam");
+    let sets = table()?;
+    let set = sets.split_whitespace().find(|word| word.starts_with("masquerade-") && word.ends_with("-4"));
+    let stranger = first_attachment.addresses[0];
+    let add = format!("nft add element inet vnet_ipam {} '{{ {stranger} }}'", set.context("a set")?);
+    node.machine().script(&add)?;
+    until("it is taken out", SOON, || Ok((!table()?.contains(&stranger.to_string())).then_some(())))?;
+    agent.stop()?;
+
+    // With its last pod a network has no rules any more.
+    lab.nodes[0].configure(masked)?;
+    lab.nodes[0].check(&second, &second_attachment)?;
+    lab.nodes[0].del(&second, Some(&second_attachment))?;
+    let plain = lab.nodes[0].netconf().clone().with("name", "vnet").with("ipMasq", false);
+    lab.nodes[0].configure(plain.with("blockMetadata", false))?;
+    let node = &lab.nodes[0];
+    let _agent = node.agent(&["--every", "1"])?;
+    let table = || node.machine().script("nft list table inet vnet_ipam");
+    until("the rules of a network without pods are gone", SOON, || {
+        let table = table()?;
+        Ok((!table.contains("masquerade") && !table.contains("metadata")).then_some(()))
+    })?;
+    ensure!(table()?.contains("spoofing"), "the node's own stay");
+    Ok(())
+}
+
+/// A node that was registered anew has another block; pods of before are where they were.
+#[test]
+fn pods_of_a_former_claim_are_masqueraded_still() -> Result<()> {
+    let (mut lab, _gateway) = with_outside(&OUTSIDE, PoolShape { max_pods: 4, rest_seconds: 0 })?;
+    let own = lab.nodes[0].addresses().to_vec();
+    let masked = lab.nodes[0].netconf().clone().with("ipMasq", true);
+    lab.nodes[0].configure(masked)?;
+    let node = &lab.nodes[0];
+    let (old, old_attachment) = start(node, "old")?;
+    ensure!(families(node, &old)? == all_from(&own), "{:?}", families(node, &old)?);
+    lab.ctl(&["node", "delete", node.name(), "--vm-gone"])?;
+    let register = |name: &str, addresses: &[IpAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let mut words = vec!["node", "register", name, "--pool", "workers"];
+        addresses.iter().for_each(|address| words.extend(["--address", address]));
+        lab.ctl(&words)
+    };
+    // Another one has its block.
+    register("another", &lab.fabric.addressing().addresses(40))?;
+    register(node.name(), &own)?;
+    node.bring_token(lab.ctl(&["token", "create", "anew", "--role", "node", "--node", node.name()])?.trim())?;
+    let said = node.shim(&["sync"]).err().context("the new block has no room for the pod of before")?;
+    ensure!(format!("{said:#}").contains("a new claim was taken over"), "{said:#}");
+    let (new, new_attachment) = start(node, "new")?;
+    ensure!(new_attachment.addresses != old_attachment.addresses, "it is another block");
+    for pod in [&new, &old] {
+        ensure!(families(node, pod)? == all_from(&own), "{}: {:?}", pod.name(), families(node, pod)?);
+    }
+    node.check(&old, &old_attachment)
 }

@@ -1,18 +1,18 @@
 //! ADD: intent first, then the service and the kernel at the same time.
 
 mod picking;
-mod ports;
+pub(super) mod ports;
 
 use self::picking::Picked;
 use super::{
-    NodeContext, failure,
-    node::{Ground, prefixes},
+    NodeContext, failure, forgetting,
+    node::{Ground, asks, egress, prefixes},
     sync::{self, catch_up},
 };
 use crate::{
     cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable, Wishes},
     fault::{self, Point},
-    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Uptime},
+    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Journal, NetworkAsks, Uptime},
     log,
     ports::PortMapping,
     service::{Heard, Patience, Service},
@@ -20,11 +20,12 @@ use crate::{
         self, Host, HostEnd, Pod, Turn, WiringError,
         conntrack::Forgetting,
         gateway_for,
+        masquerade::{self, Egress},
         transparent::{self, Unwiring, Wired, Wiring},
     },
 };
 use ipam_api::{
-    names::Attachment,
+    names::{Attachment, NetworkName},
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
@@ -50,7 +51,7 @@ impl Added {
         if let Err(error) = wiring::announce::detached(&self.uplink, &self.addresses) {
             log::warn(format_args!("nobody announces {:?}: {error}", self.addresses));
         }
-        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached() {
+        if let Err(error) = Forgetting::ports(&self.addresses, &self.ports).detached(None) {
             log::warn(format_args!("flows to its UDP ports are not forgotten: {error}"));
         }
     }
@@ -106,13 +107,14 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     };
     let ports = ports::ours(&wishes.ports, conf);
     ports::refuse_impossible(&ports, &claim, &context)?;
-    let ground = Ground::of(uplink, conf, &claim);
+    let ground = Ground::of(uplink, &claim, &context.journal);
     let turn = context.turn()?;
     let mut add = Add {
         invocation,
         conf,
         wishes,
         ports,
+        asks: asks(conf),
         netns,
         attachment,
         context,
@@ -180,6 +182,8 @@ struct Add<'a> {
     wishes: Wishes,
     /// The node's ports that are to lead to the pod.
     ports: Vec<PortMapping>,
+    /// What the network asks of the node.
+    asks: NetworkAsks,
     netns: &'a Path,
     attachment: Attachment,
     context: NodeContext<'a>,
@@ -203,9 +207,10 @@ impl Add<'_> {
     fn attempt(&mut self) -> Result<Attempt, CniError> {
         fault::at(Point::AddBeforeIntent);
         let picked = self.pick()?;
-        // Of the block as it is now: it may have grown since, and this address be of what it got.
-        self.ground = Ground::of(self.ground.uplink.clone(), self.conf, &picked.claim);
+        // By the claim as it is now.
+        self.ground = Ground::of(self.ground.uplink.clone(), &picked.claim, &self.context.journal);
         fault::at(Point::AddAfterIntent);
+        forgetting::end(&self.context.journal, picked.rested);
         // What the service may cost this try, whatever it is asked.
         let end = Instant::now() + self.conf.node.timeout;
         let (wired, heard) = self.wire_and_tell(&picked);
@@ -250,7 +255,8 @@ impl Add<'_> {
         let entry = &picked.entry;
         let stamp = self.context.stamp(&picked.claim, entry.seq);
         let (service, attachment) = (&self.service, &self.attachment);
-        let preparation = self.ground.preparation(self.conf, &entry.addresses, &entry.ports);
+        let network = [(&self.conf.network, &self.asks)];
+        let preparation = self.ground.preparation(network, &entry.addresses, &entry.ports);
         let wiring = Wiring {
             attachment,
             addresses: &entry.addresses,
@@ -259,11 +265,16 @@ impl Add<'_> {
             mtu: self.conf.mtu.unwrap_or(0),
             mac: entry.mac,
             ports: &entry.ports,
+            egress: egress(&self.asks),
         };
+        let journal = &self.context.journal;
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
             let call = scope.spawn(|| service.hold(attachment, &stamp, entry.address, entry.pod.as_ref()));
             let wired = wiring::host::prepare(wiring.uplink, &preparation, &self.turn).and_then(|changed| {
+                if !changed.is_empty() && wiring.egress == Egress::Masqueraded {
+                    cover_others(journal, &attachment.network);
+                }
                 for change in changed {
                     log::info(format_args!("set {change}"));
                 }
@@ -430,6 +441,7 @@ impl Add<'_> {
                 addresses: &entry.addresses,
                 uplink: Some(&self.ground.uplink.name),
                 mac: entry.mac,
+                ports: &entry.ports,
             };
             if let Err(error) = transparent::unwire(self.host, Some(self.pod), &unwiring) {
                 // The address is not free as long as the interface is there: DEL goes on with it.
@@ -454,6 +466,20 @@ impl Add<'_> {
             super::del::tell(&self.context, &self.service, &picked.claim, &released)?;
         }
         Ok(())
+    }
+}
+
+/// Rules that were made anew know no pod of before. One that is missed is the agent's to find.
+fn cover_others(journal: &Journal, network: &NetworkName) {
+    let covered = journal.lock().map_err(CniError::from).and_then(|locked| {
+        let (entries, _) = locked.picture()?.as_far_as_known();
+        // Whoever is on the way in or out sees to itself.
+        let others = entries.iter().filter(|one| one.state == EntryState::Wired && one.network == *network);
+        let addresses: Vec<IpAddr> = others.flat_map(|entry| entry.addresses.clone()).collect();
+        Ok(masquerade::cover(network.as_str(), &addresses)?)
+    });
+    if let Err(error) = covered {
+        log::warn(format_args!("other pods of {network} may not be masqueraded: {error}"));
     }
 }
 

@@ -1,10 +1,14 @@
 //! CHECK: from what the node knows and the kernel has, never from the service.
 
-use super::node::Ground;
+use super::{
+    add::ports,
+    node::{Ground, asks, egress},
+};
 use crate::{
-    cni::{CniError, Code, Interface, Invocation, NetConf, PluginResult},
+    cni::{CniError, Code, Interface, Invocation, NetConf, PluginResult, Wishes},
     journal::{Entry, Journal},
     mac::Mac,
+    ports::PortMapping,
     wiring::{self, Host, Pod, transparent::Wiring},
 };
 use ipam_api::wire::EntryState;
@@ -40,11 +44,14 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
             .details("it was never added, or it was deleted; DEL and ADD it again"));
     };
     let mut findings = compare(&before, &entry, netns);
+    let asked = ports::ours(&Wishes::read(invocation, conf)?.ports, conf);
+    findings.extend(unrecorded(&asked, &entry));
 
     let mut host = Host::open()?;
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
-    let ground = Ground::of(uplink, conf, &claim);
-    let preparation = ground.preparation(conf, &entry.addresses, &entry.ports);
+    let ground = Ground::of(uplink, &claim, &journal);
+    let asks = asks(conf);
+    let preparation = ground.preparation([(&conf.network, &asks)], &entry.addresses, &entry.ports);
     let wiring = Wiring {
         attachment: &attachment,
         addresses: &entry.addresses,
@@ -53,6 +60,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
         mtu: conf.mtu.unwrap_or(0),
         mac: mac_of(&before, &entry),
         ports: &entry.ports,
+        egress: egress(&asks),
     };
     let found = wiring::check::check(&mut host, &mut pod, &wiring, &preparation)?;
     findings.extend(found.iter().map(ToString::to_string));
@@ -95,13 +103,44 @@ fn compare(before: &PluginResult, entry: &Entry, netns: &Path) -> Vec<String> {
     findings
 }
 
+/// Which ports that were asked for are not on record: with journal and rules lost, nobody leads them any more.
+fn unrecorded(asked: &[PortMapping], entry: &Entry) -> Vec<String> {
+    let mut findings = Vec::new();
+    for address in &entry.addresses {
+        let on_record: Vec<PortMapping> =
+            entry.ports.iter().filter_map(|port| port.towards(*address)).collect();
+        let asked = asked.iter().filter_map(|port| port.towards(*address));
+        let missing = asked.filter(|port| !on_record.contains(port));
+        findings.extend(missing.map(|port| {
+            format!("{port} was asked for and is not on record for {address}: DEL and ADD the pod again")
+        }));
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         cni::Ip,
         journal::{Uptime, entry::tests::intent},
+        ports::tests::mapping,
     };
+
+    #[test]
+    fn ports_that_were_asked_for_are_compared_with_those_on_record() {
+        let mut entry = intent("c", "10.0.0.7", 5);
+        entry.addresses.push("fd00::7".parse().unwrap());
+        let asked = [mapping("tcp 8080 80"), mapping("udp 10.0.0.1 53 53")];
+        assert_eq!(unrecorded(&asked, &entry).len(), 3, "tcp in both families");
+        // As the kernel tells them after the loss of a journal, and as they were asked for.
+        entry.ports = vec![mapping("tcp 0.0.0.0 8080 80"), mapping("udp 10.0.0.1 53 53")];
+        let findings = unrecorded(&asked, &entry);
+        assert!(findings.len() == 1 && findings[0].contains("[::]:8080"), "{findings:?}");
+        entry.ports = asked.to_vec();
+        assert_eq!(unrecorded(&asked, &entry), Vec::<String>::new());
+        assert_eq!(unrecorded(&[], &entry), Vec::<String>::new(), "not every runtime says it again");
+    }
 
     #[test]
     fn additions_of_later_plugins_are_no_findings_and_losses_are() {

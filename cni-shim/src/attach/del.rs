@@ -1,16 +1,16 @@
 //! DEL: the interface goes first, then the address, then the service hears of it.
 
-use super::{NodeContext, sync::catch_up};
+use super::{NodeContext, forgetting, sync::catch_up};
 use crate::{
     cni::{CniError, Code, Invocation, NetConf, netconf::NodeConf},
     fault::{self, Point},
     journal::{AttachmentLock, ClaimFile, Entry, Journal, Readiness, Standing, Uptime},
     log,
+    ports::PortMapping,
     service::{Heard, Patience, Service},
     wiring::{
         Host, Pod,
-        conntrack::Forgetting,
-        transparent::{self, Unwiring},
+        transparent::{self, Unwired, Unwiring},
     },
 };
 use ipam_api::{
@@ -91,15 +91,15 @@ pub(super) fn take_away(
     // Where it was wired, not where the configuration would wire it now.
     let uplink = entries.iter().find_map(|entry| entry.uplink.as_deref()).or(uplink);
     let mac = entries.iter().find_map(|entry| entry.mac);
-    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac };
-    let removed = transparent::unwire(host, pod, &unwiring)?;
+    let ports: Vec<PortMapping> = entries.iter().flat_map(|entry| entry.ports.clone()).collect();
+    let unwiring = Unwiring { attachment, addresses: &addresses, uplink, mac, ports: &ports };
+    // Of an entry that is torn the host alone knows the addresses.
+    let Unwired { removed, addresses } = transparent::unwire(host, pod, &unwiring)?;
     for removed in &removed {
         log::debug(format_args!("{attachment}: {removed} is gone"));
     }
     // Not before: until then packets would bring them back.
-    if let Err(error) = Forgetting::pod(&addresses).detached() {
-        log::warn(format_args!("connections of {addresses:?} are not forgotten: {error}"));
-    }
+    forgetting::begin(&context.journal, &addresses);
     fault::at(Point::DelAfterUnwire);
 
     for entry in entries {

@@ -3,22 +3,23 @@
 
 use super::{
     NodeContext,
-    node::{Ground, prefixes},
+    node::{Ground, asks, egress, prefixes},
 };
 use crate::{
     cni::{CniError, NetConf},
     fault::{self, Point},
-    journal::{AttachmentLock, ClaimFile, Entry},
+    journal::{AttachmentLock, ClaimFile, Entry, Journal, Networks, Picture},
     ports::PortMapping,
     wiring::{
-        self, Host, WiringError,
+        self, Host, WiringError, firewall,
         host_ports::{self, Published},
+        masquerade::{self, Egress},
         survey::{remove_proxies, survey},
         transparent::{self, Wiring},
     },
 };
-use ipam_api::wire::EntryState;
-use std::net::IpAddr;
+use ipam_api::{names::NetworkName, wire::EntryState};
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// What one look found and did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,17 +44,22 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let Some(claim) = context.journal.claim()? else { return Ok(Kept::default()) };
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
-    let ground = Ground::of(uplink, conf, &claim);
+    let ground = Ground::of(uplink, &claim, &context.journal);
     let mut kept = Kept::default();
 
-    // Read before anything else: an ADD writes its entry before it leads a port.
-    let published = host_ports::published();
+    // Read before anything else: an ADD writes its entry before it leads a port or has a pod masqueraded.
+    let networks = networks(conf, &context.journal);
+    let pointing = Pointing::read(networks.keys());
     let (entries, unread) = context.journal.picture()?.as_far_as_known();
     kept.broken.extend(unread.map(|error| error.to_string()));
     let turn = context.turn()?;
     let wired = || entries.iter().filter(|entry| entry.state == EntryState::Wired);
     let ports: Vec<PortMapping> = wired().flat_map(|entry| entry.ports.clone()).collect();
-    let preparation = ground.preparation(conf, &claim.node.addresses, &ports);
+    // Of other networks, those that have pods; the rest is taken away below.
+    let living = networks
+        .iter()
+        .filter(|(network, _)| **network == conf.network || wired().any(|entry| entry.network == **network));
+    let preparation = ground.preparation(living, &claim.node.addresses, &ports);
     match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
         Ok(changed) => kept.mended.extend(changed),
         Err(error) => {
@@ -62,17 +68,48 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
         }
     }
     for entry in wired() {
-        match reassert(&mut host, &context, &claim, &ground, entry) {
+        let egress = networks.get(&entry.network).map(egress).unwrap_or_default();
+        match reassert(&mut host, &context, &claim, &ground, entry, egress) {
             Ok(missing) => kept.mended.extend(missing),
             Err(error) => kept.broken.push(format!("{}: {error}", entry.attachment())),
         }
     }
-    match published {
-        Ok(published) => remove_stale_ports(&mut host, &context, &published, &mut kept)?,
+    match pointing {
+        Ok(pointing) => remove_stale_elements(&mut host, &context, &pointing, &mut kept)?,
         Err(error) => kept.broken.push(error.to_string()),
     }
+    remove_stale_networks(&mut host, &context, &conf.network, &mut kept)?;
     remove_stale(&mut host, &context, &claim, &ground, &mut kept)?;
     Ok(kept)
+}
+
+/// What each network asks of the node: the agent's own as it is configured, others as their last ADD said.
+fn networks(conf: &NetConf, journal: &Journal) -> Networks {
+    let mut networks = journal.networks();
+    networks.insert(conf.network.clone(), asks(conf));
+    networks
+}
+
+/// Elements of the node's maps and sets, and the addresses of pods that they are about.
+struct Pointing {
+    published: Vec<Published>,
+    covered: Vec<(NetworkName, Vec<IpAddr>)>,
+}
+
+impl Pointing {
+    fn read<'a>(networks: impl Iterator<Item = &'a NetworkName>) -> Result<Self, WiringError> {
+        let covered = |network: &NetworkName| {
+            masquerade::covered(network.as_str()).map(|addresses| (network.clone(), addresses))
+        };
+        Ok(Self {
+            published: host_ports::published()?,
+            covered: networks.map(covered).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.published.is_empty() && self.covered.iter().all(|(_, addresses)| addresses.is_empty())
+    }
 }
 
 /// Under the attachment's lock and by what the journal says then: what a DEL takes away meanwhile must not come back.
@@ -82,6 +119,7 @@ fn reassert(
     claim: &ClaimFile,
     ground: &Ground,
     entry: &Entry,
+    egress: Egress,
 ) -> Result<Vec<String>, CniError> {
     let attachment = entry.attachment();
     let state_dir = &context.conf.state_dir;
@@ -106,35 +144,93 @@ fn reassert(
         mtu: 0,
         mac: entry.mac,
         ports: &entry.ports,
+        egress,
     };
     Ok(transparent::reassert(host, &wiring)?)
 }
 
-/// Ends leading ports to addresses that no pod has: nobody would answer there, or the next one who gets it.
-fn remove_stale_ports(
+/// Ends leading ports to addresses that no pod has, for nobody would answer there, or the next one who gets it; and
+/// masquerading what such addresses send.
+fn remove_stale_elements(
     host: &mut Host,
     context: &NodeContext<'_>,
-    published: &[Published],
+    pointing: &Pointing,
     kept: &mut Kept,
 ) -> Result<(), CniError> {
-    let mut stale: Vec<IpAddr> = published.iter().map(|one| one.pod).collect();
-    if stale.is_empty() {
+    if pointing.is_empty() {
         return Ok(());
     }
     // Where the journal is lost the host still knows who lives.
     let ends = survey(host, None, &[])?.ends;
-    // Held until they are gone: an ADD that gets one of these addresses meanwhile leads its ports afterwards.
+    // Held until they are gone: an ADD that gets one of these addresses meanwhile points to it afterwards.
     let locked = context.journal.lock()?;
     let (entries, unread) = locked.picture()?.as_far_as_known();
-    let lives = |address: &IpAddr| {
-        entries.iter().any(|entry| entry.is_live() && entry.addresses.contains(address))
-            || ends.iter().any(|end| end.addresses.contains(address))
+    if unread.is_some() {
+        // It may be the entry of one of them.
+        return Ok(());
+    }
+    let holds = |network: Option<&NetworkName>, address: &IpAddr| {
+        let is_of = |other: &NetworkName| network.is_none_or(|network| network == other);
+        let holds = |entry: &&Entry| entry.is_live() && entry.addresses.contains(address);
+        entries.iter().filter(holds).any(|entry| is_of(&entry.network))
+            || ends
+                .iter()
+                .filter(|end| end.addresses.contains(address))
+                .any(|end| is_of(&end.attachment.network))
     };
-    stale.retain(|address| unread.is_none() && !lives(address));
+    let mut stale: Vec<IpAddr> = pointing.published.iter().map(|one| one.pod).collect();
+    stale.retain(|address| !holds(None, address));
     fault::at(Point::KeepBeforeWithdraw);
-    match host_ports::withdraw(&stale) {
+    let mut note = |outcome: Result<Vec<String>, WiringError>| match outcome {
+        Ok(removed) => kept.removed.extend(removed.iter().map(|words| format!("{words}, which no pod has"))),
+        Err(error) => kept.broken.push(error.to_string()),
+    };
+    note(host_ports::withdraw(&stale));
+    for (network, addresses) in &pointing.covered {
+        let stale = addresses.iter().copied().filter(|address| !holds(Some(network), address));
+        let stale: Vec<IpAddr> = stale.collect();
+        if !stale.is_empty() {
+            note(masquerade::uncover(network.as_str(), &stale));
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the rules of networks that have no pods any more.
+fn remove_stale_networks(
+    host: &mut Host,
+    context: &NodeContext<'_>,
+    own: &NetworkName,
+    kept: &mut Kept,
+) -> Result<(), CniError> {
+    let networks = context.journal.networks();
+    let known: Vec<&str> = networks.keys().chain([own]).map(NetworkName::as_str).collect();
+    let others = firewall::of_others(&known).unwrap_or_default();
+    let is_dead = |picture: &Picture, network: &NetworkName| {
+        network != own && !picture.entries.iter().any(|entry| entry.is_live() && entry.network == *network)
+    };
+    let picture = context.journal.picture()?;
+    if others.is_empty() && !networks.keys().any(|network| is_dead(&picture, network)) {
+        return Ok(());
+    }
+    // Where the journal is lost the host still knows who lives.
+    let ends = survey(host, None, &[])?.ends;
+    // Held until they are gone: the first ADD of one of these networks makes its rules afterwards.
+    let mut locked = context.journal.lock()?;
+    let picture = locked.picture()?;
+    if !picture.unsound.is_empty() {
+        // It may be the entry of one of them.
+        return Ok(());
+    }
+    let of_entries = picture.entries.iter().filter(|entry| entry.is_live()).map(|entry| &entry.network);
+    let of_ends = ends.iter().map(|end| &end.attachment.network);
+    let living: BTreeSet<&NetworkName> = of_entries.chain(of_ends).chain([own]).collect();
+    let names: Vec<&str> = living.iter().map(|network| network.as_str()).collect();
+    match firewall::remove_others(&names) {
         Ok(removed) => {
-            kept.removed.extend(removed.iter().map(|words| format!("{words}, which no pod has")));
+            let words = removed.iter().map(|chain| format!("the chain {chain}, whose network has no pod"));
+            kept.removed.extend(words);
+            locked.retain_networks(|network| living.contains(network))?;
         }
         Err(error) => kept.broken.push(error.to_string()),
     }

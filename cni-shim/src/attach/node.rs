@@ -4,22 +4,26 @@ use super::sync::{self, Outcome};
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
     journal::{
-        self, Card, ClaimFile, Firmware, Found, Journal, Machine, Readiness, Standing, SysctlWas, Uptime,
-        boot,
+        self, Card, ClaimFile, Firmware, Found, Journal, Machine, NetworkAsks, Readiness, Standing,
+        SysctlWas, Uptime, boot,
     },
     log,
     ports::PortMapping,
     service::{Heard, Service},
     wiring::{
         Host, Turn, Uplink, WiringError,
-        host::{HostPorts, Masquerade, Metadata, Preparation},
+        host::{self, Advertisements, HostPorts, Masquerade, Metadata, NetworkRules, Preparation},
         host_ports::{self, Published},
+        masquerade::Egress,
         survey::{Survey, survey},
         sysctl::Change,
         uplink,
     },
 };
-use ipam_api::wire::{Allocator, Node, NodeStamp, Seq};
+use ipam_api::{
+    names::NetworkName,
+    wire::{Allocator, Node, NodeStamp, Seq},
+};
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use std::{io, net::IpAddr};
 
@@ -390,37 +394,68 @@ pub(crate) fn prefixes(claim: &ClaimFile) -> Vec<IpNet> {
     prefixes
 }
 
-/// What the wiring needs of claim and configuration besides the pod's addresses.
+/// What a network's configuration asks of the whole node.
+pub(super) fn asks(conf: &NetConf) -> NetworkAsks {
+    NetworkAsks {
+        masquerade_except: conf.ip_masq.then(|| conf.non_masquerade.clone()),
+        block_metadata: conf.block_metadata,
+    }
+}
+
+/// How pods of a network that asks this are seen outside the VNet.
+pub(super) fn egress(asks: &NetworkAsks) -> Egress {
+    if asks.masquerade_except.is_some() { Egress::Masqueraded } else { Egress::Plain }
+}
+
+/// What the wiring needs of the node besides the pod's addresses.
 pub(super) struct Ground {
     pub(super) uplink: Uplink,
-    ranges: Vec<(IpAddr, IpAddr)>,
-    except: Vec<IpNet>,
+    advertisements: Advertisements,
+    address_space: Vec<IpNet>,
     node_addresses: Vec<IpAddr>,
 }
 
 impl Ground {
-    pub(super) fn of(uplink: Uplink, conf: &NetConf, claim: &ClaimFile) -> Self {
-        let mut except = claim.node.network.address_space.clone();
-        except.extend(&conf.non_masquerade);
-        let node_addresses = claim.node.addresses.clone();
-        Self { uplink, ranges: ranges(claim), except, node_addresses }
+    pub(super) fn of(uplink: Uplink, claim: &ClaimFile, journal: &Journal) -> Self {
+        Self {
+            advertisements: advertisements(journal, claim, &uplink.name),
+            uplink,
+            address_space: claim.node.network.address_space.clone(),
+            node_addresses: claim.node.addresses.clone(),
+        }
     }
 
-    /// What the node needs for pods in these families, and for their ports where one has some.
+    /// What the node needs for pods in these families and of these networks, and for their ports where one has some.
     pub(super) fn preparation<'b>(
         &'b self,
-        conf: &'b NetConf,
+        networks: impl IntoIterator<Item = (&'b NetworkName, &'b NetworkAsks)>,
         addresses: &'b [IpAddr],
         ports: &[PortMapping],
     ) -> Preparation<'b> {
+        let rules = |(network, asks): (&'b NetworkName, &NetworkAsks)| NetworkRules {
+            network: network.as_str(),
+            masquerade: asks.masquerade_except.as_ref().map(|except| Masquerade {
+                except: self.address_space.iter().chain(except).copied().collect(),
+            }),
+            metadata: if asks.block_metadata { Metadata::Blocked } else { Metadata::Open },
+        };
         Preparation {
             addresses,
-            network: conf.network.as_str(),
-            masquerade: conf.ip_masq.then_some(Masquerade { block: &self.ranges, except: &self.except }),
-            metadata: if conf.block_metadata { Metadata::Blocked } else { Metadata::Open },
+            advertisements: self.advertisements,
+            networks: networks.into_iter().map(rules).collect(),
             host_ports: (!ports.is_empty()).then_some(HostPorts { node_addresses: &self.node_addresses }),
         }
     }
+}
+
+/// What the record of changed sysctls says of the uplink. Where it cannot be read the uplink is seen as it is.
+fn advertisements(journal: &Journal, claim: &ClaimFile, uplink: &str) -> Advertisements {
+    let key = host::accept_ra(uplink);
+    let undo = journal.undo().ok().flatten().filter(|undo| undo.boot_id == claim.boot.id);
+    let heeded = undo.is_some_and(|undo| {
+        undo.sysctls.iter().any(|was| was.key == key && (was.found.as_str(), was.set.as_str()) == ("1", "2"))
+    });
+    if heeded { Advertisements::Heeded } else { Advertisements::AsFound }
 }
 
 #[cfg(test)]

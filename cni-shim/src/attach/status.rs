@@ -1,7 +1,7 @@
 //! STATUS: from what the node knows and the kernel has, never from the service. Runtimes ask every few
 //! seconds on every node.
 
-use super::node::{Ground, ranges};
+use super::node::{Ground, asks, ranges};
 use crate::{
     cni::{CniError, Code, NetConf, WhenUnreachable},
     journal::{ClaimFile, Journal, Standing, Uptime, boot},
@@ -106,7 +106,10 @@ fn wired(conf: &NetConf, claim: Option<&ClaimFile>, found: &mut Obstacles) -> Re
     }
     // Of each family, one will do.
     let addresses: Vec<_> = ranges(claim).into_iter().map(|(first, _)| first).collect();
-    let ground = Ground::of(uplink, conf, claim);
-    found.to_new.extend(host::obstacles(&ground.uplink, &ground.preparation(conf, &addresses, &[]))?);
+    let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
+    let ground = Ground::of(uplink, claim, &journal);
+    let asks = asks(conf);
+    let preparation = ground.preparation([(&conf.network, &asks)], &addresses, &[]);
+    found.to_new.extend(host::obstacles(&ground.uplink, &preparation)?);
     Ok(())
 }

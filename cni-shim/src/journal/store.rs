@@ -162,8 +162,8 @@ impl Journal {
     }
 
     /// Waits for the node's lock. Hold it for file work only, never while
-    /// talking to the service or the kernel's networking; but while ports go that lead to an address nobody has,
-    /// so that nobody gets it.
+    /// talking to the service or the kernel's networking; but while ports and rules go that are nobody's, so that
+    /// nobody comes to count on them, and while rules made anew are told of pods that live.
     ///
     /// # Errors
     /// The file system refuses.
@@ -229,6 +229,7 @@ pub struct Locked<'a> {
 }
 
 impl Locked<'_> {
+    /// The journal that is locked.
     pub(super) fn journal(&self) -> &Journal {
         self.journal
     }
@@ -298,6 +299,7 @@ impl Locked<'_> {
         files::remove(&self.journal.claim_path(), Durability::Power)?;
         files::remove(&self.journal.header_path(), Durability::Process)?;
         files::remove(&self.journal.strangers_path(), Durability::Process)?;
+        self.retain_networks(|_| false)?;
         self.empty()
     }
 

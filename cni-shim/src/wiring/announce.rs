@@ -12,6 +12,7 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr},
     os::fd::AsRawFd,
+    process::Stdio,
 };
 
 /// Sends one announcement per address on the uplink. Failures come back as warnings, in words: the pod
@@ -43,7 +44,8 @@ pub fn announce(uplink: &Uplink, addresses: &[IpAddr]) -> Vec<String> {
 /// When the process can't be started.
 pub fn detached(uplink: &Uplink, addresses: &[IpAddr]) -> io::Result<()> {
     let words = ["announce", "--uplink", &uplink.name].map(str::to_owned);
-    detached::start(words.into_iter().chain(addresses.iter().map(ToString::to_string)))
+    let words = words.into_iter().chain(addresses.iter().map(ToString::to_string));
+    detached::start(words, Stdio::null())
 }
 
 fn send(uplink: &Uplink, frames: Vec<(IpAddr, Result<Vec<u8>, String>)>) -> Vec<String> {

@@ -5,6 +5,7 @@ use super::{
     host::{self, Preparation},
     host_ports,
     link::{self, Link},
+    masquerade::{self, Egress},
     neighbour,
     netlink::host_length,
     route::{self, Route},
@@ -67,6 +68,10 @@ pub fn check(
     }
     host::missing(wiring.uplink, preparation)?.into_iter().for_each(|words| findings.add(words));
     host_ports::missing(&wiring.publication())?.into_iter().for_each(|words| findings.add(words));
+    if wiring.egress == Egress::Masqueraded {
+        let bare = masquerade::missing(wiring.network(), wiring.addresses)?;
+        bare.into_iter().for_each(|words| findings.add(words));
+    }
     Ok(findings.0)
 }
 

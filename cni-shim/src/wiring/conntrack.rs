@@ -7,11 +7,11 @@
 
 use super::{
     Host, detached,
-    nfnetlink::{Attributes, Message, Netfilter, attribute},
+    nfnetlink::{Attributes, Message, Netfilter, Object, attribute},
     route, sysctl,
 };
 use crate::ports::{PortMapping, Protocol};
-use std::{collections::BTreeMap, fmt, io, iter, net::IpAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, fs::File, io, iter, net::IpAddr, process::Stdio, str::FromStr};
 
 const SUBSYSTEM: u16 = 1;
 const IPCTNL_MSG_CT_GET: u16 = 1;
@@ -214,27 +214,29 @@ impl Forgetting {
         let Ok(mut socket) = Netfilter::open("forgetting connections") else { return };
         let own = if self.udp.is_empty() { Vec::new() } else { own_addresses() };
         for question in self.questions(&own) {
-            let Ok(connections) = socket.dump(&question.message()) else { continue };
-            let found =
-                connections.iter().map(|one| &one.attributes[..]).filter(|found| question.means(found));
-            let messages: Vec<Message> = found.map(|found| deletion(question.family(), found)).collect();
+            let meant = |found: Object<'_>| {
+                let found = found.attributes;
+                question.means(found).then(|| deletion(question.family(), found))
+            };
+            let Ok(messages) = socket.dump(&question.message(), meant) else { continue };
             // What is not forgotten by this ends with its own time.
             drop(socket.attempt(&messages));
         }
     }
 
     /// Starts [`Forgetting::forget`] in a process of its own: `<this program> forget [--pod ADDRESS]…
-    /// [--udp PORT[@ADDRESS]=POD]…`.
+    /// [--udp PORT[@ADDRESS]=POD]…`. It keeps `lock` until it has ended.
     ///
     /// # Errors
     /// When the process can't be started.
-    pub fn detached(&self) -> io::Result<()> {
+    pub fn detached(&self, lock: Option<File>) -> io::Result<()> {
         if !self.is_due() {
             return Ok(());
         }
         let pods = self.pods.iter().flat_map(|pod| ["--pod".to_owned(), pod.to_string()]);
         let udp = self.udp.iter().flat_map(|led| ["--udp".to_owned(), led.to_string()]);
-        detached::start(iter::once("forget".to_owned()).chain(pods).chain(udp))
+        let words = iter::once("forget".to_owned()).chain(pods).chain(udp);
+        detached::start(words, lock.map_or_else(Stdio::null, Stdio::from))
     }
 
     /// `own` are the node's addresses.

@@ -8,16 +8,16 @@ use std::{
 };
 
 /// Starts this program with these words, as by hand. It outlives the caller and holds none of its pipes, so no
-/// runtime waits for it.
+/// runtime waits for it. `input` is what it is given to read, or to hold.
 ///
 /// # Errors
 /// When the process can't be started.
-pub(crate) fn start(words: impl IntoIterator<Item = String>) -> io::Result<()> {
+pub(crate) fn start(words: impl IntoIterator<Item = String>, input: Stdio) -> io::Result<()> {
     Command::new("/proc/self/exe")
         .args(words)
         // With it set the program would take itself for a plugin.
         .env_remove("CNI_COMMAND")
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)

@@ -148,6 +148,15 @@ pub enum WiringError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Which pods are masqueraded could not be changed.
+    #[error(
+        "the masqueraded pods of table inet vnet_ipam cannot be changed ({}); try again, its rules may be gone",
+        named(source)
+    )]
+    Masquerade {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The segment could not be asked, this time.
     #[error("the segment at {uplink} was not asked who has an address: {reason}")]
     Probe {
@@ -172,7 +181,7 @@ impl WiringError {
                     nix::libc::EBUSY | nix::libc::EAGAIN | nix::libc::ENOBUFS | nix::libc::ENOMEM
                 )
             }
-            Self::HostPorts { .. } => true,
+            Self::HostPorts { .. } | Self::Masquerade { .. } => true,
             Self::Several(errors) => errors.iter().all(Self::is_transient),
             _ => false,
         }

@@ -12,6 +12,7 @@ use super::{
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io::{self, Write as _},
     net::IpAddr,
@@ -31,12 +32,12 @@ pub struct Chain {
     name: String,
     hook: &'static str,
     /// Maps and sets that its rules look into: made where they are not there, with what is in them left alone.
-    sets: &'static [&'static str],
+    sets: Vec<String>,
     rules: Vec<String>,
 }
 
 impl Chain {
-    /// The comment of each rule: changes when anything of the chain does.
+    /// The comment of each rule: how many there are, and what changes when anything of the chain does.
     fn mark(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.hook);
@@ -47,14 +48,21 @@ impl Chain {
         }
         let digest = hash.finalize();
         let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("cni-shim {hex}")
+        format!("cni-shim {} {hex}", self.rules.len())
     }
 
     fn is_in(&self, rules: &[Rule]) -> bool {
         let mark = self.mark();
-        let mut found = rules.iter().filter(|rule| rule.chain == self.name);
-        let count = found.clone().count();
-        count == self.rules.len() && found.all(|rule| rule.comment.as_deref() == Some(mark.as_str()))
+        self.is_whole_in(rules) && rules.iter().any(|rule| rule.comment.as_deref() == Some(mark.as_str()))
+    }
+
+    /// Whether it is there as it was made at some time, with another configuration, claim or version maybe: all
+    /// rules of one making and no other.
+    fn is_whole_in(&self, rules: &[Rule]) -> bool {
+        let found: Vec<&Rule> = rules.iter().filter(|rule| rule.chain == self.name).collect();
+        let Some(mark) = found.first().and_then(|rule| rule.comment.as_deref()) else { return false };
+        let count = mark.strip_prefix("cni-shim ").and_then(|rest| rest.split(' ').next()?.parse().ok());
+        count == Some(found.len()) && found.iter().all(|rule| rule.comment.as_deref() == Some(mark))
     }
 
     fn script(&self) -> String {
@@ -64,7 +72,7 @@ impl Chain {
             "add table inet {TABLE}\nadd chain inet {TABLE} {name}\ndelete chain inet {TABLE} {name}\n\
              table inet {TABLE} {{\n"
         );
-        for set in self.sets {
+        for set in &self.sets {
             let _ = writeln!(text, " {set}");
         }
         let _ = writeln!(text, " chain {name} {{\n  {}", self.hook);
@@ -79,11 +87,57 @@ impl Chain {
 /// What comes from a pod; `vnet*` are libvirt's.
 const FROM_PODS: &str = "iifname \"vn*\" iifname != \"vnet*\"";
 
-/// The name of a network's own chain.
-fn own_name(purpose: &str, network: &str) -> String {
-    let digest = Sha256::digest(network.as_bytes());
-    let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{purpose}-{hex}")
+/// What a network has a chain of its own for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Masquerade,
+    Metadata,
+}
+
+impl Purpose {
+    const ALL: [Self; 2] = [Self::Masquerade, Self::Metadata];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Masquerade => "masquerade-",
+            Self::Metadata => "metadata-",
+        }
+    }
+
+    /// The name of the chain of a network.
+    fn chain(self, network: &str) -> String {
+        let digest = Sha256::digest(network.as_bytes());
+        let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}{hex}", self.prefix())
+    }
+
+    /// What takes away a chain of this name, and the sets that it alone looks into.
+    fn removal(self, chain: &str) -> String {
+        let mut script = String::new();
+        let sets = match self {
+            Self::Masquerade => masquerade_sets(chain).to_vec(),
+            Self::Metadata => Vec::new(),
+        };
+        // Made first where it is not there: then its deletion is valid.
+        for (name, kind) in &sets {
+            let _ = writeln!(script, "add set inet {TABLE} {name} {{ type {kind}; }}");
+        }
+        let _ = writeln!(script, "delete chain inet {TABLE} {chain}");
+        for (name, _) in &sets {
+            let _ = writeln!(script, "delete set inet {TABLE} {name}");
+        }
+        script
+    }
+}
+
+/// Names and types of the sets that a chain of [`masquerade`] looks into: pods by their addresses, IPv4 first.
+fn masquerade_sets(chain: &str) -> [(String, &'static str); 2] {
+    [(format!("{chain}-4"), "ipv4_addr"), (format!("{chain}-6"), "ipv6_addr")]
+}
+
+/// The names of the two sets with the addresses of a network's pods that are masqueraded, IPv4 first.
+pub(super) fn masqueraded(network: &str) -> [String; 2] {
+    masquerade_sets(&Purpose::Masquerade.chain(network)).map(|(name, _)| name)
 }
 
 /// The chain that drops what pods send from other addresses than their own, and what anybody sends to the node's
@@ -96,7 +150,7 @@ pub fn spoofing() -> Chain {
     Chain {
         name: "spoofing".to_owned(),
         hook: "type filter hook prerouting priority raw; policy accept;",
-        sets: &[],
+        sets: Vec::new(),
         rules: vec![
             format!("{FROM_PODS} fib saddr . iif oif missing counter drop"),
             format!("{FROM_PODS} fib saddr type local counter drop"),
@@ -113,9 +167,9 @@ pub fn spoofing() -> Chain {
 #[must_use]
 pub fn metadata(network: &str) -> Chain {
     Chain {
-        name: own_name("metadata", network),
+        name: Purpose::Metadata.chain(network),
         hook: "type filter hook prerouting priority raw; policy accept;",
-        sets: &[],
+        sets: Vec::new(),
         rules: vec![
             format!("{FROM_PODS} ip daddr 169.254.169.254 counter drop"),
             // Amazon's and Google's by IPv6.
@@ -124,37 +178,26 @@ pub fn metadata(network: &str) -> Chain {
     }
 }
 
-/// The chain that masquerades what leaves the VNet; none where the block is empty.
+/// The chain that masquerades what a network's pods send out of the VNet: one rule a family, whatever their number.
+/// Whose packets are meant is in two sets, for pods of other networks have addresses of the same block.
 #[must_use]
-pub fn masquerade(network: &str, masquerade: &Masquerade<'_>) -> Option<Chain> {
-    let mut rules = Vec::new();
-    for (word, v4) in [("ip", true), ("ip6", false)] {
-        let sources: Vec<String> = masquerade
-            .block
-            .iter()
-            .filter(|(first, _)| first.is_ipv4() == v4)
-            .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
-            .collect();
-        if sources.is_empty() {
-            continue;
-        }
+pub fn masquerade(network: &str, masquerade: &Masquerade) -> Chain {
+    let name = Purpose::Masquerade.chain(network);
+    let sets = masquerade_sets(&name);
+    let rules = [("ip", true), ("ip6", false)].into_iter().zip(&sets).map(|((word, v4), (set, _))| {
         let mut except: Vec<IpNet> =
             masquerade.except.iter().filter(|net| net.addr().is_ipv4() == v4).map(IpNet::trunc).collect();
         // Multicast is never masqueraded. nft refuses overlapping elements of a set.
         except.push(if v4 { multicast_v4() } else { multicast_v6() });
         let except: Vec<String> = IpNet::aggregate(&except).iter().map(ToString::to_string).collect();
-        rules.push(format!(
-            "{word} saddr {{ {} }} {word} daddr != {{ {} }} masquerade",
-            sources.join(", "),
-            except.join(", ")
-        ));
-    }
-    (!rules.is_empty()).then(|| Chain {
-        name: own_name("masquerade", network),
+        format!("{word} saddr @{set} {word} daddr != {{ {} }} masquerade", except.join(", "))
+    });
+    Chain {
+        rules: rules.collect(),
+        sets: sets.iter().map(|(set, kind)| format!("set {set} {{ type {kind}; }}")).collect(),
+        name,
         hook: "type nat hook postrouting priority srcnat; policy accept;",
-        sets: &[],
-        rules,
-    })
+    }
 }
 
 fn multicast_v4() -> IpNet {
@@ -202,7 +245,8 @@ pub fn host_ports(node: &[IpAddr]) -> Vec<Chain> {
         let word = if v4 { "ip" } else { "ip6" };
         own.map_or_else(|| "masquerade".to_owned(), |own| format!("snat {word} to {own}"))
     };
-    let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, sets: PORT_SETS, rules };
+    let sets: Vec<String> = PORT_SETS.iter().map(ToString::to_string).collect();
+    let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, sets: sets.clone(), rules };
     vec![
         chain("host-ports", "type nat hook prerouting priority dstnat; policy accept;", to_pods.clone()),
         // nft has no word for this priority at this hook before 1.0.8.
@@ -226,17 +270,16 @@ pub fn host_ports(node: &[IpAddr]) -> Vec<Chain> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     wanted: Vec<Chain>,
-    /// Names of chains that this network no longer asks for.
-    unwanted: Vec<String>,
+    /// Chains that networks no longer ask for.
+    unwanted: Vec<(Purpose, String)>,
 }
 
 impl Rules {
-    /// These chains; of the others that can be the network's own, none.
+    /// These chains; of the others that can be these networks' own, none.
     #[must_use]
-    pub fn of(network: &str, wanted: Vec<Chain>) -> Self {
-        let own = ["masquerade", "metadata"].map(|purpose| own_name(purpose, network));
-        let unwanted =
-            own.into_iter().filter(|name| wanted.iter().all(|chain| chain.name != *name)).collect();
+    pub fn of(networks: &[&str], wanted: Vec<Chain>) -> Self {
+        let own = networks.iter().flat_map(|network| Purpose::ALL.map(|one| (one, one.chain(network))));
+        let unwanted = own.filter(|(_, name)| wanted.iter().all(|chain| chain.name != *name)).collect();
         Self { wanted, unwanted }
     }
 
@@ -244,9 +287,9 @@ impl Rules {
     fn script(&self, rules: &[Rule]) -> String {
         let mut script: String =
             self.wanted.iter().filter(|chain| !chain.is_in(rules)).map(Chain::script).collect();
-        for name in self.unwanted.iter().filter(|name| rules.iter().any(|rule| rule.chain == **name)) {
-            let _ = writeln!(script, "delete chain inet {TABLE} {name}");
-        }
+        let is_there = |name: &str| rules.iter().any(|rule| rule.chain == name);
+        let unwanted = self.unwanted.iter().filter(|(_, name)| is_there(name));
+        script.extend(unwanted.map(|(purpose, name)| purpose.removal(name)));
         script
     }
 
@@ -256,6 +299,16 @@ impl Rules {
     /// When the kernel can't be asked.
     pub fn stand(&self) -> Result<bool, WiringError> {
         Ok(self.script(&nftables::rules(TABLE)?).is_empty())
+    }
+
+    /// True when all chains are there and do what they did when they were made. What the service says of the VNet may
+    /// have changed since: that is for the next ADD or the agent to see to, and no pod is broken by it.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn serve(&self) -> Result<bool, WiringError> {
+        let rules = nftables::rules(TABLE)?;
+        Ok(self.wanted.iter().all(|chain| chain.is_whole_in(&rules)))
     }
 
     /// Sees to it; returns whether anything had to be made. It is done in one transaction; other chains of
@@ -271,6 +324,35 @@ impl Rules {
         nft(&script)?;
         Ok(true)
     }
+}
+
+/// Chains of networks that are none of these.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn of_others(networks: &[&str]) -> Result<Vec<String>, WiringError> {
+    Ok(others(networks)?.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Takes the chains of networks away that are none of these; returns their names.
+///
+/// # Errors
+/// As [`Rules::ensure`].
+pub fn remove_others(networks: &[&str]) -> Result<Vec<String>, WiringError> {
+    let others = others(networks)?;
+    if !others.is_empty() {
+        nft(&others.iter().map(|(purpose, name)| purpose.removal(name)).collect::<String>())?;
+    }
+    Ok(others.into_iter().map(|(_, name)| name).collect())
+}
+
+fn others(networks: &[&str]) -> Result<BTreeSet<(Purpose, String)>, WiringError> {
+    let spared = Rules::of(networks, Vec::new()).unwanted;
+    let rules = nftables::rules(TABLE)?.into_iter();
+    let own = rules.filter_map(|Rule { chain, .. }| {
+        Purpose::ALL.into_iter().find(|one| chain.starts_with(one.prefix())).map(|one| (one, chain))
+    });
+    Ok(own.filter(|one| !spared.contains(one)).collect())
 }
 
 /// Takes the whole table away, for uninstalling.
@@ -359,32 +441,36 @@ mod tests {
         let mut more = whole.clone();
         more.push(Rule { chain: chain.name.clone(), comment: None });
         assert!(!chain.is_in(&more));
-        let mut other = whole;
-        other[0].comment = Some("cni-shim 0000000000000000".to_owned());
-        assert!(!chain.is_in(&other));
+        let mut other = whole.clone();
+        other[0].comment = Some("cni-shim 3 0000000000000000".to_owned());
+        assert!(!chain.is_in(&other) && !chain.is_whole_in(&other), "rules of two makings");
+        // All of another making: what CHECK is content with, and whoever makes chains is not.
+        let made = |count: usize, mark: &str| -> Vec<Rule> {
+            let rule = Rule { chain: chain.name.clone(), comment: Some(mark.to_owned()) };
+            vec![rule; count]
+        };
+        let earlier = made(2, "cni-shim 2 0000000000000000");
+        assert!(chain.is_whole_in(&earlier) && !chain.is_in(&earlier));
+        assert!(!chain.is_whole_in(&earlier[1..]) && !chain.is_whole_in(&[]));
+        for mark in ["cni-shim 2", "cni-shim 0000", "somebody's 2 0000"] {
+            assert_eq!(chain.is_whole_in(&made(2, mark)), mark == "cni-shim 2", "{mark}");
+        }
+        assert!(chain.is_whole_in(&whole));
     }
 
     #[test]
     fn masquerading_spares_the_vnet_and_keeps_families_apart() {
-        let block = [
-            ("10.240.1.0".parse().unwrap(), "10.240.1.31".parse().unwrap()),
-            ("fd00::100".parse().unwrap(), "fd00::11f".parse().unwrap()),
-        ];
-        let except = [
-            "10.240.0.0/12".parse().unwrap(),
-            "10.240.0.0/16".parse().unwrap(),
-            "fd00::/48".parse().unwrap(),
-        ];
-        let chain = masquerade("prod", &Masquerade { block: &block, except: &except }).unwrap();
+        let except = ["10.240.0.0/12", "10.240.0.0/16", "fd00::/48"].map(|net| net.parse().unwrap()).to_vec();
+        let chain = masquerade("prod", &Masquerade { except: except.clone() });
+        let [v4, v6] = masqueraded("prod");
         assert_eq!(
             chain.rules,
             [
-                "ip saddr { 10.240.1.0-10.240.1.31 } ip daddr != { 10.240.0.0/12, 224.0.0.0/4 } masquerade",
-                "ip6 saddr { fd00::100-fd00::11f } ip6 daddr != { fd00::/48, ff00::/8 } masquerade",
+                format!("ip saddr @{v4} ip daddr != {{ 10.240.0.0/12, 224.0.0.0/4 }} masquerade"),
+                format!("ip6 saddr @{v6} ip6 daddr != {{ fd00::/48, ff00::/8 }} masquerade"),
             ]
         );
-        assert!(masquerade("prod", &Masquerade { block: &[], except: &except }).is_none());
-        let other = masquerade("two", &Masquerade { block: &block, except: &except }).unwrap();
-        assert_ne!(chain.name, other.name);
+        let other = masquerade("two", &Masquerade { except });
+        assert!(chain.name != other.name && masqueraded("two").iter().all(|set| *set != v4 && *set != v6));
     }
 }

@@ -82,7 +82,7 @@ impl Published {
     fn element(&self) -> Element {
         let Self { mapping, pod } = self;
         let at = mapping.host_ip.filter(|address| !address.is_unspecified());
-        let set = if at.is_some() { AT } else { ANY }[family(*pod)];
+        let set = if at.is_some() { AT } else { ANY }[family(*pod)].to_owned();
         let mut key: Vec<u8> = at.iter().flat_map(octets).collect();
         key.extend([mapping.protocol.number(), 0, 0, 0]);
         key.extend(field(mapping.host_port));
@@ -113,21 +113,22 @@ impl Published {
 }
 
 fn hairpin(pod: IpAddr) -> Element {
-    Element { set: HAIRPIN[family(pod)], key: [octets(&pod), octets(&pod)].concat(), data: Vec::new() }
+    let set = HAIRPIN[family(pod)].to_owned();
+    Element { set, key: [octets(&pod), octets(&pod)].concat(), data: Vec::new() }
 }
 
 fn family(address: IpAddr) -> usize {
     usize::from(address.is_ipv6())
 }
 
-fn octets(address: &IpAddr) -> Vec<u8> {
+pub(super) fn octets(address: &IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
@@ -161,7 +162,8 @@ pub fn publish(publication: &Publication<'_>) -> Result<Vec<String>, WiringError
     let wanted = publication.elements();
     let added = changed(|found| {
         let added: Vec<Element> = wanted.iter().filter(|element| !found.contains(element)).cloned().collect();
-        let in_the_way = |one: &&Element| added.iter().any(|new| (new.set, &new.key) == (one.set, &one.key));
+        let in_the_way =
+            |one: &&Element| added.iter().any(|new| (&new.set, &new.key) == (&one.set, &one.key));
         (found.iter().filter(in_the_way).cloned().collect(), added)
     })?;
     let added: Vec<Published> = added.iter().filter_map(Published::of).collect();
@@ -199,6 +201,22 @@ pub fn missing(publication: &Publication<'_>) -> Result<Vec<String>, WiringError
         }
     }
     Ok(missing)
+}
+
+/// As [`withdraw`], for addresses of a pod that is not on record as having ports: one question an address tells
+/// whether all the maps have to be looked through, for whoever has a port has a way back to itself.
+///
+/// # Errors
+/// As [`withdraw`].
+pub fn withdraw_unrecorded(addresses: &[IpAddr]) -> Result<Vec<String>, WiringError> {
+    let hairpins: Vec<Element> = addresses.iter().copied().map(hairpin).collect();
+    match nftables::present(TABLE, &hairpins) {
+        Ok(present) if present.is_empty() => Ok(Vec::new()),
+        Ok(_) => withdraw(addresses),
+        // A kernel without nftables leads no port.
+        Err(WiringError::Unsupported { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes away every port that leads to one of these addresses; returns which, in words. Needs no record, and what
@@ -299,7 +317,7 @@ mod tests {
         let addresses = ["10.240.1.7".parse().unwrap(), "fd00:10::107".parse().unwrap()];
         let ports = [mapping("tcp 8080 80"), mapping("udp 127.0.0.1 53 53")];
         let publication = Publication { attachment: &attachment, addresses: &addresses, ports: &ports };
-        let sets: Vec<_> = publication.elements().iter().map(|element| element.set).collect();
+        let sets: Vec<_> = publication.elements().into_iter().map(|element| element.set).collect();
         assert_eq!(sets, ["host-ports-4", "host-ports-at-4", "host-ports-6", "hairpin-4", "hairpin-6"]);
     }
 }

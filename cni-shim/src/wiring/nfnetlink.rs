@@ -73,13 +73,13 @@ pub(crate) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
-/// What the kernel answers with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Object {
+/// What the kernel answers with, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Object<'a> {
     /// `NFPROTO_*`.
     pub(crate) family: u8,
     /// Its attributes, as they came.
-    pub(crate) attributes: Vec<u8>,
+    pub(crate) attributes: &'a [u8],
 }
 
 /// A request.
@@ -139,19 +139,45 @@ impl Netfilter {
         Ok(Self { socket, sequence: 0, what })
     }
 
-    /// All objects asked for; none where the kernel knows of no such thing. Asked for
-    /// again when they changed meanwhile.
-    pub(crate) fn dump(&mut self, message: &Message) -> Result<Vec<Object>, WiringError> {
+    /// What `take` makes of all objects asked for; none where the kernel knows of no such thing. Nothing else of them
+    /// is kept: a table may hold a million. Asked for again when they changed meanwhile.
+    pub(crate) fn dump<T>(
+        &mut self,
+        message: &Message,
+        mut take: impl FnMut(Object<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, WiringError> {
         let question = Message { flags: message.flags | NLM_F_DUMP, ..message.clone() };
         for _ in 0..ATTEMPTS {
             self.sequence += 1;
             let sent = self.socket.send(&question.bytes(self.sequence), 0);
-            let found = sent.and_then(|_| self.objects());
-            if let Some(objects) = found.map_err(|error| WiringError::io(self.what, error))? {
-                return Ok(objects);
+            let found = sent.and_then(|_| self.taken(&mut take));
+            if let Some(taken) = found.map_err(|error| WiringError::io(self.what, error))? {
+                return Ok(taken);
             }
         }
         Err(WiringError::io(self.what, io::Error::other("it keeps changing while it is read")))
+    }
+
+    /// Asks for one thing, by its name or key: whether it is there.
+    pub(crate) fn has(&mut self, message: &Message) -> Result<bool, WiringError> {
+        self.sequence += 1;
+        let question = Message { flags: message.flags | NLM_F_ACK, ..message.clone() };
+        let failed = |source| WiringError::io(self.what, source);
+        self.socket.send(&question.bytes(self.sequence), 0).map_err(failed)?;
+        let mut answer = None;
+        while answer.is_none() {
+            self.receive(|number, kind, _, body| {
+                if (number, kind) == (self.sequence, NLMSG_ERROR) {
+                    answer = Some(errno(body));
+                }
+            })
+            .map_err(failed)?;
+        }
+        match answer.flatten() {
+            None => Ok(true),
+            Some(nix::libc::ENOENT) => Ok(false),
+            Some(code) => Err(failed(io::Error::from_raw_os_error(code))),
+        }
     }
 
     /// Has the kernel do all of these, or none where it refuses one: its answer.
@@ -196,32 +222,17 @@ impl Netfilter {
         Ok(())
     }
 
-    /// All objects of one dump; none when it was interrupted by a change.
-    fn objects(&self) -> io::Result<Option<Vec<Object>>> {
-        let (mut objects, mut interrupted) = (Vec::new(), false);
-        let mut end = None;
-        while end.is_none() {
+    /// What is made of one dump; none when it was interrupted by a change.
+    fn taken<T>(&self, take: &mut impl FnMut(Object<'_>) -> Option<T>) -> io::Result<Option<Vec<T>>> {
+        let mut dump = Dump::default();
+        while dump.end.is_none() {
             self.receive(|number, kind, flags, body| {
-                if number != self.sequence {
-                    return;
-                }
-                interrupted |= flags & NLM_F_DUMP_INTR != 0;
-                match kind {
-                    NLMSG_DONE => end = Some(0),
-                    NLMSG_ERROR => end = Some(errno(body).unwrap_or_default()),
-                    _ => objects.extend(body.split_at_checked(FAMILY_HEADER).map(|(header, attributes)| {
-                        Object { family: header[0], attributes: attributes.to_vec() }
-                    })),
+                if number == self.sequence {
+                    dump.hear(kind, flags, body, take);
                 }
             })?;
         }
-        match end.unwrap_or_default() {
-            0 => Ok((!interrupted).then_some(objects)),
-            nix::libc::ENOENT => Ok(Some(Vec::new())),
-            // What is asked for changed under the dump.
-            nix::libc::EAGAIN | nix::libc::EINTR => Ok(None),
-            code => Err(io::Error::from_raw_os_error(code)),
-        }
+        dump.outcome()
     }
 
     /// Hands over what comes next: number, type, flags and body of each message.
@@ -250,6 +261,46 @@ impl Netfilter {
     }
 }
 
+/// One dump, as far as it has come.
+#[derive(Debug)]
+struct Dump<T> {
+    taken: Vec<T>,
+    interrupted: bool,
+    /// How it ended: an errno, 0 for well.
+    end: Option<i32>,
+}
+
+impl<T> Default for Dump<T> {
+    fn default() -> Self {
+        Self { taken: Vec::new(), interrupted: false, end: None }
+    }
+}
+
+impl<T> Dump<T> {
+    fn hear(&mut self, kind: u16, flags: u16, body: &[u8], take: &mut impl FnMut(Object<'_>) -> Option<T>) {
+        self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
+        match kind {
+            // A dump that fails half way says so where it ends.
+            NLMSG_DONE | NLMSG_ERROR => self.end = Some(errno(body).unwrap_or_default()),
+            _ => {
+                let object = body.split_at_checked(FAMILY_HEADER);
+                let object = object.map(|(header, attributes)| Object { family: header[0], attributes });
+                self.taken.extend(object.and_then(take));
+            }
+        }
+    }
+
+    fn outcome(self) -> io::Result<Option<Vec<T>>> {
+        match self.end.unwrap_or_default() {
+            0 => Ok((!self.interrupted).then_some(self.taken)),
+            nix::libc::ENOENT => Ok(Some(Vec::new())),
+            // What is asked for changed under the dump.
+            nix::libc::EAGAIN | nix::libc::EINTR => Ok(None),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
 /// The positive errno of an answer, if it is a refusal.
 fn errno(body: &[u8]) -> Option<i32> {
     let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
@@ -274,5 +325,28 @@ mod tests {
         }
         // A length of zero ends it.
         assert_eq!(attributes(&[0, 0, 1, 0, 9, 9, 9, 9]).count(), 0);
+    }
+    #[test]
+    fn a_dump_ends_as_its_last_message_says() {
+        let heard = |messages: &[(u16, u16, &[u8])]| {
+            let mut dump = Dump::default();
+            for (kind, flags, body) in messages {
+                dump.hear(*kind, *flags, body, &mut |object| object.attributes.first().copied());
+            }
+            dump.outcome()
+        };
+        let object: (u16, u16, &[u8]) = (0x0a07, 0, &[1, 0, 0, 0, 7]);
+        let ended = |kind, code: i32| {
+            let body = (-code).to_ne_bytes();
+            heard(&[object, (kind, 0, &body)]).map_err(|error| error.raw_os_error())
+        };
+        for kind in [NLMSG_DONE, NLMSG_ERROR] {
+            assert_eq!(ended(kind, 0), Ok(Some(vec![7])));
+            assert_eq!(ended(kind, nix::libc::ENOENT), Ok(Some(Vec::new())));
+            assert_eq!(ended(kind, nix::libc::EINTR), Ok(None), "it is asked for again");
+            assert_eq!(ended(kind, nix::libc::ENOMEM), Err(Some(nix::libc::ENOMEM)), "half is not all");
+        }
+        let again = [object, (object.0, NLM_F_DUMP_INTR, object.2), (NLMSG_DONE, 0, &[0; 4])];
+        assert_eq!(heard(&again).unwrap(), None);
     }
 }

@@ -8,7 +8,7 @@ use super::{
     WiringError,
     nfnetlink::{Attributes, Message, NLM_F_CREATE, Netfilter, Object, attribute, attributes},
 };
-use std::{fmt, io};
+use std::{fmt, io, slice};
 
 const SUBSYSTEM: u16 = 10;
 const NFT_MSG_GETCHAIN: u16 = 4;
@@ -107,13 +107,12 @@ impl Chain {
 
 /// The rules of a table of family inet; none where there is no such table.
 pub(crate) fn rules(table: &str) -> Result<Vec<Rule>, WiringError> {
-    let rules = dump(NFT_MSG_GETRULE, NFPROTO_INET, in_table(table))?;
-    Ok(rules.iter().map(|found| rule(&found.attributes)).collect())
+    dump(NFT_MSG_GETRULE, NFPROTO_INET, in_table(table), |found| Some(rule(found.attributes)))
 }
 
 /// All chains of the families that forward.
 pub(crate) fn chains() -> Result<Vec<Chain>, WiringError> {
-    Ok(dump(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, Attributes::default())?.iter().filter_map(chain).collect())
+    dump(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, Attributes::default(), chain)
 }
 
 /// Whether a rule of the table compares an interface's name with this beginning, `vn*` with `vn`.
@@ -122,23 +121,29 @@ pub(crate) fn names_interface(family: Family, table: &str, beginning: &str) -> R
     value.extend(NFTA_DATA_VALUE.to_ne_bytes());
     value.extend(beginning.as_bytes());
     value.resize(value.len().next_multiple_of(4), 0);
-    let rules = dump(NFT_MSG_GETRULE, family.number(), in_table(table))?;
     // An attribute begins at a multiple of four, wherever it is nested.
-    Ok(rules.iter().any(|rule| {
-        (0..rule.attributes.len()).step_by(4).any(|at| rule.attributes[at..].starts_with(&value))
-    }))
+    let names = |rule: Object<'_>| {
+        let mut places = (0..rule.attributes.len()).step_by(4);
+        places.any(|at| rule.attributes[at..].starts_with(&value)).then_some(())
+    };
+    Ok(!dump(NFT_MSG_GETRULE, family.number(), in_table(table), names)?.is_empty())
 }
 
 fn in_table(table: &str) -> Attributes {
     Attributes::default().with_text(NFTA_RULE_TABLE, table)
 }
 
-fn dump(kind: u16, family: u8, attributes: Attributes) -> Result<Vec<Object>, WiringError> {
+fn dump<T>(
+    kind: u16,
+    family: u8,
+    attributes: Attributes,
+    take: impl FnMut(Object<'_>) -> Option<T>,
+) -> Result<Vec<T>, WiringError> {
     let question = Message { kind: (SUBSYSTEM, kind), family, flags: 0, attributes };
-    Netfilter::open("reading nftables rules")?.dump(&question)
+    Netfilter::open("reading nftables rules")?.dump(&question, take)
 }
 
-fn chain(object: &Object) -> Option<Chain> {
+fn chain(object: Object<'_>) -> Option<Chain> {
     let mut chain = Chain {
         family: Family::of(object.family)?,
         table: String::new(),
@@ -146,7 +151,7 @@ fn chain(object: &Object) -> Option<Chain> {
         hook: None,
         policy: None,
     };
-    for (kind, value) in attributes(&object.attributes) {
+    for (kind, value) in attributes(object.attributes) {
         match kind {
             NFTA_CHAIN_TABLE => chain.table = text(value),
             NFTA_CHAIN_NAME => chain.name = text(value),
@@ -190,7 +195,7 @@ fn text(bytes: &[u8]) -> String {
 /// An element of a map, or of a set, which has no data. Fields of key and data are filled up to four bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element {
-    pub(crate) set: &'static str,
+    pub(crate) set: String,
     pub(crate) key: Vec<u8>,
     pub(crate) data: Vec<u8>,
 }
@@ -227,14 +232,14 @@ fn messages<'a>(
             flags,
             attributes: Attributes::default()
                 .with_text(NFTA_SET_ELEM_LIST_TABLE, table)
-                .with_text(NFTA_SET_ELEM_LIST_SET, elements[0].set)
+                .with_text(NFTA_SET_ELEM_LIST_SET, &elements[0].set)
                 .with_list(NFTA_SET_ELEM_LIST_ELEMENTS, &list),
         }
     })
 }
 
 /// The elements of these sets and maps of a table; none of those that are not there.
-pub(crate) fn elements(table: &str, sets: &[&'static str]) -> Result<Vec<Element>, WiringError> {
+pub(crate) fn elements(table: &str, sets: &[&str]) -> Result<Vec<Element>, WiringError> {
     let mut socket = Netfilter::open("reading the elements of our nftables maps")?;
     let mut elements = Vec::new();
     for set in sets {
@@ -246,16 +251,31 @@ pub(crate) fn elements(table: &str, sets: &[&'static str]) -> Result<Vec<Element
                 .with_text(NFTA_SET_ELEM_LIST_TABLE, table)
                 .with_text(NFTA_SET_ELEM_LIST_SET, set),
         };
-        for answer in socket.dump(&question)? {
-            let list = attribute(&answer.attributes, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
-            elements.extend(attributes(list).filter_map(|(_, bytes)| element(set, bytes)));
-        }
+        let lists = socket.dump(&question, |answer| {
+            let list = attribute(answer.attributes, NFTA_SET_ELEM_LIST_ELEMENTS)?;
+            Some(attributes(list).filter_map(|(_, bytes)| element(set, bytes)).collect::<Vec<_>>())
+        })?;
+        elements.extend(lists.into_iter().flatten());
     }
     Ok(elements)
 }
 
-fn element(set: &'static str, bytes: &[u8]) -> Option<Element> {
+/// Which of these elements are there, told by their keys; a question each, however many others there are.
+pub(crate) fn present<'a>(table: &str, elements: &'a [Element]) -> Result<Vec<&'a Element>, WiringError> {
+    let mut socket = Netfilter::open("looking for elements of our nftables maps")?;
+    let mut present = Vec::new();
+    for element in elements {
+        let mut question = messages(table, slice::from_ref(element), NFT_MSG_GETSETELEM, 0);
+        if question.next().map(|question| socket.has(&question)).transpose()? == Some(true) {
+            present.push(element);
+        }
+    }
+    Ok(present)
+}
+
+fn element(set: &str, bytes: &[u8]) -> Option<Element> {
     let value = |kind| attribute(attribute(bytes, kind)?, NFTA_DATA_VALUE).map(<[u8]>::to_vec);
+    let set = set.to_owned();
     Some(Element { set, key: value(NFTA_SET_ELEM_KEY)?, data: value(NFTA_SET_ELEM_DATA).unwrap_or_default() })
 }
 

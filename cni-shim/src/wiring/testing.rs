@@ -5,6 +5,7 @@ use super::{
     Host, Mac, Pod, Turn, Uplink,
     host::{self, Preparation},
     link::{self, End},
+    masquerade::Egress,
     transparent::{Unwiring, Wired, Wiring, unwire, wire},
     uplink,
 };
@@ -208,8 +209,8 @@ impl Lab {
 
     pub(super) fn unwire(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
-            let unwiring = Unwiring { attachment, addresses, uplink: Some("eth0"), mac: None };
-            unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap()
+            let unwiring = Unwiring { uplink: Some("eth0"), ..unwiring(attachment, addresses) };
+            unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().removed
         })
     }
 }
@@ -220,7 +221,12 @@ pub(super) fn wiring<'a>(
     uplink: &'a Uplink,
     node_addresses: &'a [IpAddr],
 ) -> Wiring<'a> {
-    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0, mac: None, ports: &[] }
+    let egress = Egress::Plain;
+    Wiring { attachment, addresses, node_addresses, uplink, mtu: 0, mac: None, ports: &[], egress }
+}
+
+pub(super) fn unwiring<'a>(attachment: &'a Attachment, addresses: &'a [IpAddr]) -> Unwiring<'a> {
+    Unwiring { attachment, addresses, uplink: None, mac: None, ports: &[] }
 }
 
 pub(super) fn node_addresses() -> Vec<IpAddr> {

@@ -8,6 +8,6 @@
 mod unwire;
 mod wire;
 
-pub use unwire::{Unwiring, unwire};
+pub use unwire::{Unwired, Unwiring, unwire};
 pub(crate) use wire::POD_SYSCTLS_V6;
 pub use wire::{Wired, Wiring, reassert, wire};

@@ -147,6 +147,7 @@ fn what_portmap_does_is_left_to_it() {
     let result = add_to("theirs", &pod);
     assert!(elements(&node).is_empty());
     let mut conf = conf(&node, &tcp(8080));
+    conf["confDir"] = json!(lists);
     conf["prevResult"] = result;
     node.run("CHECK", "theirs", &pod.path(), &conf).done();
     node.run("DEL", "theirs", &pod.path(), &conf).done();

@@ -244,6 +244,11 @@ impl Node {
         self.run_plugin(&[], verb, pod, &self.netconf.clone().with("runtimeConfig", asked).json(None))
     }
 
+    /// Runs the plugin with an input of the test's own.
+    pub fn plugin_with(&self, verb: &str, pod: &Pod, input: &Value) -> Result<Reply> {
+        self.run_plugin(&[], verb, pod, input)
+    }
+
     /// Runs the plugin with environment and input as libcni gives them.
     pub fn plugin(&self, verb: &str, pod: &Pod, previous: Option<&Value>) -> Result<Reply> {
         self.plugin_under(&[], verb, pod, previous)

@@ -20,6 +20,8 @@ pub(super) struct Picked {
     /// Whether there is something that nobody is about to say: the service has not heard of entries,
     /// or was not asked what rests.
     pub(super) behind: bool,
+    /// How long ago the address was given back, if that is known.
+    pub(super) rested: Option<Duration>,
 }
 
 impl Add<'_> {
@@ -82,10 +84,11 @@ impl Add<'_> {
         entry.mac = self.wishes.mac;
         entry.ports.clone_from(&self.ports);
         entry.uplink = Some(self.ground.uplink.name.clone());
+        locked.network_asks(&self.conf.network, &self.asks)?;
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
             || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));
-        Ok(Picked { claim: *claim, entry, behind })
+        Ok(Picked { claim: *claim, entry, behind, rested: picked.rested })
     }
 }
 

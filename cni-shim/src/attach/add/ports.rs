@@ -15,7 +15,7 @@ use std::{fs, net::IpAddr, path::Path};
 const KEY: &str = "runtimeConfig.portMappings";
 
 /// The ports that are ours to lead: none where `portmap` is in the network's list and leads them.
-pub(super) fn ours(asked: &[PortMapping], conf: &NetConf) -> Vec<PortMapping> {
+pub(in crate::attach) fn ours(asked: &[PortMapping], conf: &NetConf) -> Vec<PortMapping> {
     if let Some(first) = asked.first()
         && is_portmaps(conf)
     {

@@ -3,8 +3,8 @@
 use crate::wiring::{
     Host, Pod, WiringError,
     host::{self, Preparation},
-    testing::{Lab, Ns, VM_V4, attachment, ips, node_addresses, wiring},
-    transparent::{Unwiring, unwire, wire},
+    testing::{Lab, Ns, VM_V4, attachment, ips, node_addresses, unwiring, wiring},
+    transparent::{unwire, wire},
     uplink,
 };
 use nix::sched::{CloneFlags, unshare};
@@ -33,6 +33,8 @@ fn a_sysctl_that_cannot_be_set_is_named() {
     };
     let error = with_mounts(&lab.node, READ_ONLY, prepare).unwrap_err();
     assert!(error.to_string().contains("/proc/sys/net/ipv4/ip_forward must be \"1\""), "{error}");
+    // Whatever becomes of sysctls: without the rules pods use others' addresses.
+    assert!(lab.node.sh("nft list table inet vnet_ipam").contains("chain spoofing"));
     lab.prepare(&addresses);
     // The right values are enough where nothing can be written.
     assert!(with_mounts(&lab.node, READ_ONLY, prepare).unwrap().is_empty());
@@ -134,7 +136,7 @@ fn a_pod_of_ipv4_has_no_way_around_through_link_local_addresses() {
     let name = crate::wiring::HostEnd::of(&attachment).name;
     assert!(!lab.node.sh(&format!("ip addr show {name}")).contains("inet6"));
     lab.node.run(|| {
-        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
-        assert_eq!(unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().len(), 2);
+        let unwiring = unwiring(&attachment, &addresses);
+        assert_eq!(unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().removed.len(), 2);
     });
 }

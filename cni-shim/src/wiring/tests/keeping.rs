@@ -4,10 +4,10 @@ use crate::wiring::{
     Host, HostEnd, Pod,
     announce::announce,
     check::check,
-    host::Preparation,
+    host::{self, Advertisements, Preparation},
     survey::{remove_proxies, survey},
-    testing::{Lab, attachment, ips, node_addresses, wiring},
-    transparent::{Unwiring, reassert, unwire},
+    testing::{Lab, attachment, ips, node_addresses, unwiring, wiring},
+    transparent::{reassert, unwire},
     uplink,
 };
 use ipnet::IpNet;
@@ -99,8 +99,8 @@ fn another_containers_interface_is_never_deleted() {
     let path = pod.path();
     lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &late, addresses: &addresses, uplink: None, mac: None };
-        assert!(unwire(&mut host, Some(&mut pod), &unwiring).unwrap().is_empty());
+        let unwiring = unwiring(&late, &addresses);
+        assert!(unwire(&mut host, Some(&mut pod), &unwiring).unwrap().removed.is_empty());
     });
     assert_eq!((pod.state(), lab.node.state()), before);
 }
@@ -114,8 +114,8 @@ fn an_end_that_lost_its_partner_is_removed() {
     let path = pod.path();
     let removed = lab.node.run(|| {
         let (mut host, mut pod) = (Host::open().unwrap(), Pod::open(&path).unwrap());
-        let unwiring = Unwiring { attachment: &attachment, addresses: &addresses, uplink: None, mac: None };
-        unwire(&mut host, Some(&mut pod), &unwiring).unwrap()
+        let unwiring = unwiring(&attachment, &addresses);
+        unwire(&mut host, Some(&mut pod), &unwiring).unwrap().removed
     });
     assert!(removed.iter().any(|words| words.contains("in the pod")), "{removed:?}");
     assert!(!pod.sh("ip link").contains("eth0"));
@@ -271,6 +271,25 @@ fn ra_keeps_working_when_forwarding_begins() {
     let order = |what: &str| changed.iter().position(|line| line.contains(what)).unwrap();
     assert!(order("accept_ra") < order("forwarding"));
     assert!(lab.prepare(&ips(&["fd00:10::101", "10.240.1.1"])).is_empty());
+
+    // Once it forwards, what is written there says nothing of what it was: the record does.
+    let addresses = ips(&["fd00:10::101"]);
+    let heeded = || {
+        let preparation = Preparation {
+            addresses: &addresses,
+            advertisements: Advertisements::Heeded,
+            ..Preparation::default()
+        };
+        lab.node.run(|| {
+            let uplink = uplink::find(&mut Host::open().unwrap(), Some("eth0")).unwrap();
+            host::prepare(&uplink, &preparation, &lab.turn()).unwrap()
+        })
+    };
+    lab.node.sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_ra");
+    assert!(lab.prepare(&addresses).is_empty(), "without a record it is left as it is");
+    assert_eq!(heeded(), ["/proc/sys/net/ipv6/conf/eth0/accept_ra = 2"]);
+    lab.node.sh("echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra");
+    assert!(heeded().is_empty(), "somebody wants none, or hears them himself");
 }
 
 #[test]

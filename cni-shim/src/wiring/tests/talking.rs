@@ -1,9 +1,10 @@
 //! Wired pods talk, from the first packet on, and only as themselves.
 
 use crate::wiring::{
-    Host,
+    Host, firewall,
     host::{self, Preparation},
-    testing::{Lab, NODE_V4, NODE_V6, Ns, VM_V4, VM_V6, attachment, ips, node_addresses, wiring},
+    host_ports, masquerade,
+    testing::{Lab, NODE_V4, NODE_V6, Ns, VM_V4, VM_V6, attachment, ips, node_addresses, unwiring, wiring},
     transparent::{Unwiring, unwire, wire},
     uplink,
 };
@@ -80,21 +81,18 @@ fn masquerading_hides_pods_from_outside_only() {
     let lab = Lab::new();
     lab.node.sh("ip addr add 192.0.2.1/24 dev eth0");
     lab.vm.sh("ip addr add 192.0.2.2/24 dev eth0");
-    let (pod, _, addresses) = lab.pod("masked", &["10.240.1.7"]);
+    let (pod, attachment, addresses) = lab.pod("masked", &["10.240.1.7"]);
     assert!(pod.ping("192.0.2.2", "").is_some());
-    let block = [("10.240.1.0".parse().unwrap(), "10.240.1.31".parse().unwrap())];
-    let except = ["10.240.0.0/12".parse().unwrap()];
+    let except = vec!["10.240.0.0/12".parse().unwrap()];
     let prepare = || {
         lab.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-            let masquerade = host::Masquerade { block: &block, except: &except };
+            let masquerade = Some(host::Masquerade { except: except.clone() });
+            let network =
+                host::NetworkRules { network: "prod", masquerade, metadata: host::Metadata::default() };
             host::prepare(
                 &uplink,
-                &Preparation {
-                    addresses: &addresses,
-                    masquerade: Some(masquerade),
-                    ..Preparation::default()
-                },
+                &Preparation { addresses: &addresses, networks: vec![network], ..Preparation::default() },
                 &lab.turn(),
             )
             .unwrap()
@@ -108,7 +106,25 @@ fn masquerading_hides_pods_from_outside_only() {
     assert!(prepare().is_empty());
     // The VM no longer knows a way to the pod: only a masqueraded packet is answered.
     lab.vm.sh("ip route del 10.240.0.0/16; ip route add 10.240.0.10/32 dev eth0; ip route del default");
+    lab.node.run(|| masquerade::cover("other", &addresses).unwrap_err());
+    assert!(pod.ping("192.0.2.2", "").is_none(), "nobody said that it is of the network");
+    lab.node.run(|| {
+        assert_eq!(masquerade::missing("prod", &addresses).unwrap().len(), 1);
+        masquerade::cover("prod", &addresses).unwrap();
+        masquerade::cover("prod", &addresses).unwrap();
+        assert!(masquerade::missing("prod", &addresses).unwrap().is_empty());
+        assert_eq!(masquerade::covered("prod").unwrap(), addresses);
+    });
     assert!(pod.ping("192.0.2.2", "").is_some());
+    assert!(prepare().is_empty(), "who is masqueraded changes no rule");
+    assert_eq!(lab.unwire(&attachment, &addresses).len(), 3);
+    assert!(lab.node.run(|| masquerade::covered("prod").unwrap()).is_empty());
+    lab.node.run(|| {
+        assert_eq!(firewall::of_others(&["prod"]).unwrap(), Vec::<String>::new());
+        assert_eq!(firewall::remove_others(&["other"]).unwrap().len(), 1);
+    });
+    assert!(!lab.node.sh("nft list table inet vnet_ipam").contains("masquerade"), "rule and sets are gone");
+    assert_eq!(prepare().len(), 1);
     lab.node.sh("nft list table inet vnet_ipam | grep -q 'hook postrouting priority srcnat'");
 }
 
@@ -126,12 +142,8 @@ fn how_long_it_takes() {
             wire(host, pod, &wiring(&attachment, &addresses, uplink, &own)).unwrap();
             wired.push(start.elapsed());
             let start = Instant::now();
-            unwire(
-                host,
-                None,
-                &Unwiring { attachment: &attachment, addresses: &addresses, uplink: Some("eth0"), mac: None },
-            )
-            .unwrap();
+            unwire(host, None, &Unwiring { uplink: Some("eth0"), ..unwiring(&attachment, &addresses) })
+                .unwrap();
             unwired.push(start.elapsed());
         });
     }
@@ -152,6 +164,18 @@ fn how_long_it_takes() {
         )
         .unwrap();
         println!("prepare with nothing to do: {:?}", start.elapsed());
+        let times = |what: &str, action: &dyn Fn()| {
+            let start = Instant::now();
+            (0..100).for_each(|_| action());
+            println!("{what}: {:?}", start.elapsed() / 100);
+        };
+        times("looking through the maps of host ports", &|| {
+            host_ports::withdraw(&addresses).unwrap();
+        });
+        times("asking for the pod's ports and masquerading", &|| {
+            host_ports::withdraw_unrecorded(&addresses).unwrap();
+            masquerade::uncover("prod", &addresses).unwrap();
+        });
         assert!(changed.is_empty());
     });
 }

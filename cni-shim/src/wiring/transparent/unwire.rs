@@ -1,9 +1,10 @@
 //! Taking a pod's wiring away.
 
+use crate::ports::PortMapping;
 use crate::wiring::{
     Host, HostEnd, Mac, Pod, WiringError, host_ports, identity,
     link::{self, Link},
-    neighbour,
+    masquerade, neighbour,
     netlink::{family_of, host_length},
     route, rule, uplink,
 };
@@ -22,11 +23,21 @@ pub struct Unwiring<'a> {
     pub uplink: Option<&'a str>,
     /// The MAC that the pod's interface was given, where it is not the one that follows from the attachment.
     pub mac: Option<Mac>,
+    /// The node's ports that lead to it, as far as known.
+    pub ports: &'a [PortMapping],
+}
+
+/// What was taken away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unwired {
+    /// In words.
+    pub removed: Vec<String>,
+    /// The addresses that it had, on record or by the host's routes.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Takes away what [`wire`](super::wire) made; what is gone already is success. `pod` is used only to
-/// remove an end that lost its partner, and only if it is this attachment's. Returns what was removed,
-/// in words.
+/// remove an end that lost its partner, and only if it is this attachment's.
 ///
 /// # Errors
 /// [`WiringError::Several`] or the one error, after every step was tried. A foreign interface with our
@@ -35,7 +46,7 @@ pub fn unwire(
     host: &mut Host,
     pod: Option<&mut Pod>,
     unwiring: &Unwiring<'_>,
-) -> Result<Vec<String>, WiringError> {
+) -> Result<Unwired, WiringError> {
     let end = HostEnd::of(unwiring.attachment);
     let mut removed = Vec::new();
     let mut errors = Vec::new();
@@ -54,18 +65,23 @@ pub fn unwire(
         unwiring.addresses.to_vec()
     });
     // Nobody is to be sent here any more, before there is nothing here.
-    note(host_ports::withdraw(&addresses));
+    note(match unwiring.ports {
+        [] => host_ports::withdraw_unrecorded(&addresses),
+        _ => host_ports::withdraw(&addresses),
+    });
     note(proxies(host, unwiring, &addresses, ours.as_ref()));
     if let Some(link) = ours {
         note(delete_link(host, &link));
     }
+    // Not before: until then it sends.
+    note(masquerade::uncover(unwiring.attachment.network.as_str(), &addresses));
     if let Some(pod) = pod {
         // Rules are the one thing in a pod that does not go with an interface.
         note(rules(pod, &addresses));
         note(leftover(host, pod, unwiring, &end));
     }
     match errors.len() {
-        0 => Ok(removed),
+        0 => Ok(Unwired { removed, addresses }),
         1 => Err(errors.swap_remove(0)),
         _ => Err(WiringError::Several(errors)),
     }

@@ -7,6 +7,7 @@ use crate::wiring::{
     gateway_for,
     host_ports::{self, Publication},
     link::{self, End, LOOPBACK, Link},
+    masquerade::{self, Egress},
     neighbour,
     netlink::{Answer, family_of, host_length},
     route::{self, Existing, NewRoute},
@@ -38,6 +39,8 @@ pub struct Wiring<'a> {
     pub mac: Option<Mac>,
     /// The node's ports that lead to it.
     pub ports: &'a [PortMapping],
+    /// How it is seen outside the VNet.
+    pub egress: Egress,
 }
 
 /// Below this the kernel takes IPv6 off an interface (RFC 8200, section 5).
@@ -53,6 +56,11 @@ impl Wiring<'_> {
     pub(crate) fn publication(&self) -> Publication<'_> {
         let Self { attachment, addresses, ports, .. } = *self;
         Publication { attachment, addresses, ports }
+    }
+
+    /// The CNI network.
+    pub(crate) fn network(&self) -> &str {
+        self.attachment.network.as_str()
     }
 
     /// The MAC of the pod's end.
@@ -116,6 +124,9 @@ pub fn wire(host: &mut Host, pod: &mut Pod, wiring: &Wiring<'_>) -> Result<Wired
     let tables = before.tables(wiring, &pair);
     let result = finish(host, pod, wiring, &end, &pair, tables).and_then(|wired| {
         host_ports::publish(&wiring.publication())?;
+        if wiring.egress == Egress::Masqueraded {
+            masquerade::cover(wiring.network(), wiring.addresses)?;
+        }
         Ok(wired)
     });
     if result.is_err() {
@@ -187,6 +198,7 @@ impl Before {
         let _ = pod.netlink.batch(rules.collect());
         // Whatever the kernel said of them: it may have done what it was asked before it failed to say so.
         let _ = host_ports::withdraw(wiring.addresses);
+        let _ = masquerade::uncover(wiring.network(), wiring.addresses);
         let mut requests = Vec::new();
         for address in wiring.addresses.iter().filter(|address| !self.proxied.contains(address)) {
             requests.push(neighbour::delete_proxy(wiring.uplink.index, *address));
@@ -445,7 +457,7 @@ fn same_mac(link: Option<Link>, want: Mac) -> Result<Mac, WiringError> {
     Err(WiringError::MacChanged { interface, want: want.to_string(), found })
 }
 
-/// Puts back what disappears from the host's side of a wired pod (routes, neighbours, proxies, ports);
+/// Puts back what disappears from the host's side of a wired pod (routes, neighbours, proxies, ports, masquerading);
 /// returns what was missing, in words. For the agent. Never touches an end that is not this
 /// attachment's, nor an address that leads elsewhere by now.
 ///
@@ -509,5 +521,12 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
         Forgetting::ports(wiring.addresses, wiring.ports).forget();
     }
     missing.extend(led);
+    if wiring.egress == Egress::Masqueraded {
+        let bare = masquerade::missing(wiring.network(), wiring.addresses)?;
+        if !bare.is_empty() {
+            masquerade::cover(wiring.network(), wiring.addresses)?;
+        }
+        missing.extend(bare);
+    }
     Ok(missing)
 }
