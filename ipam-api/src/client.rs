@@ -19,6 +19,7 @@
 
 mod allocations;
 mod answer;
+mod consistency;
 mod credentials;
 mod error;
 mod events;

@@ -6,6 +6,7 @@
 mod address;
 mod allocation;
 mod capacity;
+mod consistency;
 mod event;
 mod extent;
 mod node;
@@ -23,6 +24,7 @@ mod vnet;
 pub use address::{AddressInfo, AddressUse};
 pub use allocation::{Allocation, AllocationSpec, AllocationState, HeldAddress, PodRef};
 pub use capacity::{Capacity, PoolCapacity, SubnetCapacity};
+pub use consistency::{Consistency, Finding, Recovery, Severity};
 pub use event::Event;
 pub use extent::{ExtentInfo, ExtentKind, Range};
 pub use node::{Allocator, Block, Boot, Network, Node, NodeCredential, NodeSpec, NodeState, RestingAddress};

@@ -9,6 +9,7 @@ mod allocations;
 mod answer;
 mod caller;
 mod capacity;
+mod consistency;
 mod credential;
 mod docs;
 mod document;
@@ -116,6 +117,9 @@ fn operations() -> OpenApiRouter<Service> {
         .routes(routes!(credential::delete).only(ADMINS))
         .routes(routes!(credential::put).only(NEW_NODE))
         .routes(routes!(events::list).only(READERS))
+        .routes(routes!(consistency::get).only(READERS))
+        .routes(routes!(consistency::repair).only(ADMINS))
+        .routes(routes!(consistency::end).only(ADMINS))
         .routes(routes!(metrics::get).only(READERS))
         .routes(routes!(health::livez).only(PUBLIC))
         .routes(routes!(health::readyz).only(PUBLIC))

@@ -1,6 +1,9 @@
 //! What the service is told on its command line, by its environment and by a file.
 
+mod database;
 pub mod file;
+
+pub use database::{BackupArgs, DatabaseArgs, DoctorArgs, Report, RestoreArgs};
 
 use crate::{api::Credentials, endpoint::Listen, store::DatabaseUrl, tls::TlsFiles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +23,18 @@ pub struct Cli {
 pub enum Command {
     /// Serve the HTTP API until SIGTERM or SIGINT.
     Serve(Box<ServeArgs>),
+    /// Bring the schema of the database up to date, and say from which version to which.
+    #[command(after_help = database::MIGRATE_EXAMPLES)]
+    Migrate(DatabaseArgs),
+    /// Write all that the database holds to a file, while the service goes on.
+    #[command(after_help = database::BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Fill an empty database with a backup, of either make, whole or not at all.
+    #[command(after_help = database::RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
+    /// Look for what is wrong with the database, without changing anything.
+    #[command(after_help = database::DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print the OpenAPI document of the HTTP API.
     Openapi,
 }
@@ -232,7 +247,7 @@ mod tests {
     fn args(words: &[&str]) -> Result<ServeArgs, clap::Error> {
         match Cli::try_parse_from([&["ipam-server", "serve"], words].concat())?.command {
             Command::Serve(args) => Ok(*args),
-            Command::Openapi => unreachable!("serve was asked for"),
+            _ => unreachable!("serve was asked for"),
         }
     }
 

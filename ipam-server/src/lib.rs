@@ -4,9 +4,11 @@
 //! transaction) → `ipam_api::planning` and `ipam_api::ledger` (pure).
 
 pub mod api;
+pub mod backup;
 mod bootstrap;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod endpoint;
 pub mod peer;
 pub mod serve;

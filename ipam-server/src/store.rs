@@ -10,12 +10,15 @@ mod book;
 mod capacity;
 mod change;
 mod db;
+mod doctor;
+mod dump;
 mod error;
 mod events;
 mod mutation;
 mod nodes;
 mod plans;
 mod pools;
+mod recovery;
 mod reservations;
 #[cfg(test)]
 mod statements;
@@ -23,12 +26,15 @@ mod subnets;
 mod sync;
 mod tiling;
 mod tokens;
+mod told;
 mod vnets;
 mod writer;
 
 pub use allocations::{AllocationFilter, NodeCall};
 pub use change::{Actor, Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
-pub use db::{DatabaseUrl, PostgresUrl};
+pub use db::{DatabaseUrl, Migrated, PostgresUrl, schema_version};
+pub use doctor::Diagnosis;
+pub use dump::{DumpError, Dumped, Restored, Since};
 pub use error::{Kind, Shortage, StoreError};
 pub use events::EventFilter;
 pub use nodes::NodeFilter;
@@ -36,7 +42,10 @@ pub use tokens::{Grant, Known, Swapper};
 
 use crate::clock::Clock;
 use db::Db;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use tokens::Cache;
 use writer::Writer;
 
@@ -51,6 +60,8 @@ pub struct Store {
     writer: Writer,
     cache: Cache,
     capacity: Arc<capacity::Cache>,
+    /// An older backup was restored. What lasts is in the database; here it spares the question, where it is not so.
+    recovering: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -62,7 +73,28 @@ impl Store {
         let db = Db::open(url).await?;
         db.migrate().await?;
         let writer = Writer::start(&db, &clock);
-        Ok(Self { db, clock, writer, cache: Cache::default(), capacity: Arc::default() })
+        let store = Self {
+            db,
+            clock,
+            writer,
+            cache: Cache::default(),
+            capacity: Arc::default(),
+            recovering: Arc::default(),
+        };
+        store.recovering.store(store.is_recovering().await?, Ordering::Relaxed);
+        Ok(store)
+    }
+
+    /// Brings the schema of a database up to date, and makes the database where it is missing. Several at once wait
+    /// for each other, and one does it.
+    ///
+    /// # Errors
+    /// The database cannot be opened or migrated, or is a later program's.
+    pub async fn migrate(url: &DatabaseUrl) -> Result<Migrated> {
+        let db = Db::open(url).await?;
+        let migrated = db.migrate().await;
+        db.close().await;
+        migrated
     }
 
     /// Whether the database answers.

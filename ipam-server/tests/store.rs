@@ -3,8 +3,14 @@
 
 #[path = "store/attack.rs"]
 mod attack;
+#[path = "store/doctor.rs"]
+mod doctor;
+#[path = "store/dump.rs"]
+mod dump;
 #[path = "store/events.rs"]
 mod events;
+#[path = "common/filled.rs"]
+mod filled;
 #[path = "store/lack.rs"]
 mod lack;
 #[path = "store/nodes.rs"]
@@ -13,6 +19,8 @@ mod nodes;
 mod pools;
 #[path = "store/random.rs"]
 mod random;
+#[path = "store/recovery.rs"]
+mod recovery;
 #[path = "store/replace.rs"]
 mod replace;
 #[path = "store/reservations.rs"]

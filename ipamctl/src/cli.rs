@@ -1,9 +1,20 @@
 //! The command line as a whole.
 
 use crate::{
-    address::AddressCommand, allocation::AllocationCommand, capacity::CapacityArgs, context::Context,
-    event::EventCommand, failure::Failure, node::NodeCommand, output::Format, plan::PlanArgs,
-    pool::PoolCommand, reservation::ReservationCommand, subnet::SubnetCommand, token::TokenCommand,
+    address::AddressCommand,
+    allocation::AllocationCommand,
+    capacity::CapacityArgs,
+    context::Context,
+    event::EventCommand,
+    failure::Failure,
+    fsck::{FsckArgs, RecoveryCommand},
+    node::NodeCommand,
+    output::Format,
+    plan::PlanArgs,
+    pool::PoolCommand,
+    reservation::ReservationCommand,
+    subnet::SubnetCommand,
+    token::TokenCommand,
     vnet::VnetCommand,
 };
 use clap::{Args, Parser, Subcommand};
@@ -144,6 +155,11 @@ enum Command {
     /// Who changed what, when and from where
     #[command(subcommand)]
     Event(EventCommand),
+    /// Whether the ledger is sound and agrees with what nodes last told
+    Fsck(FsckArgs),
+    /// What a restored backup leaves to do
+    #[command(subcommand)]
+    Recovery(RecoveryCommand),
 }
 
 impl Cli {
@@ -162,6 +178,8 @@ impl Cli {
             Command::Address(command) => command.run(&context).await,
             Command::Token(command) => command.run(&context).await,
             Command::Event(command) => command.run(&context).await,
+            Command::Fsck(args) => args.run(&context).await,
+            Command::Recovery(command) => command.run(&context).await,
         }
     }
 }

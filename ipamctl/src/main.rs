@@ -12,6 +12,7 @@ mod cli;
 mod context;
 mod event;
 mod failure;
+mod fsck;
 mod node;
 mod output;
 mod plan;

@@ -97,6 +97,7 @@ impl From<StoreError> for ApiError {
                 tracing::error!(?error, "defect");
                 return Self::internal();
             }
+            StoreError::Recovering(_) => ProblemType::Unavailable,
             StoreError::NotFound(..) => ProblemType::NotFound,
             StoreError::Exists(_) => ProblemType::Exists,
             StoreError::Overlap(_) => ProblemType::Overlap,

@@ -57,6 +57,9 @@ impl Store {
         attachment: &Attachment,
         spec: &AllocationSpec,
     ) -> Result<Written<Allocation>> {
+        if call.stamp.is_none() && spec.address.is_none() {
+            self.may_pick(call, attachment).await?;
+        }
         self.writer.hold(call, attachment, spec).await
     }
 

@@ -5,17 +5,20 @@
 mod postgres;
 mod sql;
 mod sqlite;
+mod steps;
 mod trouble;
 mod url;
 
 pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
+pub use steps::{Migrated, schema_version};
 pub use url::{DatabaseUrl, PostgresUrl};
 
 use super::{Result, StoreError};
+use futures::TryStreamExt;
 use postgres::{PostgresDb, PostgresTx};
 use sql::bound;
 use sqlite::SqliteDb;
-use sqlx::{FromRow, Sqlite, Transaction, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{FromRow, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -70,6 +73,15 @@ enum Make {
     Postgres(PostgresDb),
 }
 
+/// The make of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// A file.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
 impl Db {
     pub(super) async fn open(url: &DatabaseUrl) -> Result<Self> {
         let make = match url {
@@ -79,12 +91,35 @@ impl Db {
         Ok(Self { make, undone: Arc::default() })
     }
 
-    pub(super) async fn migrate(&self) -> Result<()> {
+    /// Opens a database that is there, to look at it: nothing is made or brought up to date.
+    pub(super) async fn look(url: &DatabaseUrl) -> Result<Self> {
+        let make = match url {
+            DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::look(path).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
+        };
+        Ok(Self { make, undone: Arc::default() })
+    }
+
+    /// Whether the schema is this program's.
+    ///
+    /// # Errors
+    /// The schema is another version's.
+    pub(super) async fn check_version(&self) -> Result<()> {
+        let mut tx = self.read().await?;
+        let (there,): (i64,) = tx.fetch_one(steps::IS_MADE, args![]).await?;
+        let version = match there {
+            0 => None,
+            _ => Some(tx.fetch_one::<(i64,)>(steps::VERSION, args![]).await?.0),
+        };
+        steps::check(version)
+    }
+
+    pub(super) async fn migrate(&self) -> Result<Migrated> {
         let migrated = match &self.make {
             Make::Sqlite(db) => db.migrate().await,
             Make::Postgres(db) => db.migrate().await,
         };
-        migrated.map_err(|error| StoreError::Database(error.into()))
+        migrated.map_err(unmigrated)
     }
 
     /// A transaction that may write.
@@ -136,6 +171,18 @@ impl Db {
     }
 }
 
+/// Why a schema cannot be brought up to date.
+fn unmigrated(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Unfit(format!(
+            "its schema has version {version} and this program knows {} at most: a later ipam-server was here, use \
+             that one, or restore a backup from before",
+            schema_version()
+        )),
+        error => StoreError::Database(error.into()),
+    }
+}
+
 /// A transaction; dropped without [`Tx::commit`] it is rolled back.
 #[derive(Debug)]
 pub(super) struct Tx {
@@ -151,6 +198,13 @@ enum Inner {
 }
 
 impl Tx {
+    pub(super) fn engine(&self) -> Engine {
+        match &self.inner {
+            Inner::Sqlite(_) => Engine::Sqlite,
+            Inner::Postgres(_) => Engine::Postgres,
+        }
+    }
+
     /// Whether what it plans is planned by nobody else meanwhile.
     pub(super) fn may_plan(&self) -> bool {
         self.scope == Some(Scope::Plan)
@@ -183,6 +237,32 @@ impl Tx {
             }
         };
         Ok(rows?)
+    }
+
+    /// Hands the only column of every row, a text, to `sink`: however many rows, few are in memory.
+    pub(super) async fn each_text<E: From<StoreError>>(
+        &mut self,
+        sql: impl Into<Sql>,
+        mut sink: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = sql.into();
+        let failed = |error: sqlx::Error| E::from(StoreError::from(error));
+        match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                let mut rows = bound(sql.sqlite, vec![]).fetch(&mut **tx);
+                while let Some(row) = rows.try_next().await.map_err(failed)? {
+                    sink(row.try_get(0).map_err(failed)?)?;
+                }
+            }
+            Inner::Postgres(tx) => {
+                let connection = tx.connection().map_err(failed)?;
+                let mut rows = bound(sql.postgres, vec![]).fetch(connection);
+                while let Some(row) = rows.try_next().await.map_err(failed)? {
+                    sink(row.try_get(0).map_err(failed)?)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The row of a query that has at most one.

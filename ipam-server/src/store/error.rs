@@ -78,6 +78,9 @@ pub enum StoreError {
     /// The node's claim, boot or block version is not the current one.
     #[error("{0}")]
     StaleClaim(String),
+    /// An older backup was restored, and nobody new gets an address until that is looked after.
+    #[error("{0}")]
+    Recovering(String),
     /// The caller's credential is not for this.
     #[error("{0}")]
     Forbidden(String),

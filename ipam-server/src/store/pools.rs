@@ -13,7 +13,7 @@ use super::{
     db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, SomeOf, changed, listing, rows_wanted},
-    subnets,
+    recovery, subnets,
     tiling::{self, Tile, Use},
 };
 use ipam_api::{
@@ -60,6 +60,7 @@ impl Store {
             )?;
             match &old {
                 None => {
+                    recovery::refuse(&mut tx).await?;
                     let members = members(&mut tx, spec).await?;
                     let args = args![
                         name.as_str(),
@@ -85,6 +86,7 @@ impl Store {
                 }
                 Some(old) if old.spec == *spec => {}
                 Some(old) => {
+                    recovery::refuse(&mut tx).await?;
                     check_change(&mut tx, old, spec).await?;
                     update(&mut tx, old, spec).await?;
                     changed(&mut tx).await?;

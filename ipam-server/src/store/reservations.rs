@@ -4,6 +4,7 @@ use super::{
     events::Deed,
     mutation::{self, SomeOf, changed, corrupt, listing, rows_wanted, stored, timestamp},
     pools::{self, OwnNeed},
+    recovery,
     subnets::{self, SubnetRow},
     tiling::{self, Tile, Use},
 };
@@ -100,6 +101,7 @@ impl Store {
             let lacked = pools::own_need(&mut tx, subnet.id).await?;
             match &old {
                 None => {
+                    recovery::refuse(&mut tx).await?;
                     check_free(&mut tx, &subnet, extent, &format!("reservation {name}")).await?;
                     let (first, next) = (extent.first().0, extent.next().0);
                     let args = args![
@@ -120,6 +122,7 @@ impl Store {
                     let same =
                         was == extent && old.reason == spec.reason && (old.for_nodes != 0) == spec.for_nodes;
                     if !same {
+                        recovery::refuse(&mut tx).await?;
                         resize(&mut tx, &subnet, old, extent).await?;
                         let (first, next) = (extent.first().0, extent.next().0);
                         tx.execute(UPDATE, args![old.id, first, next, spec.reason.as_str(), spec.for_nodes])

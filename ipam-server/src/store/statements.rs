@@ -3,7 +3,7 @@
 use super::{
     Change, Store, addresses, allocations, book,
     db::{DatabaseUrl, Db, Sql},
-    events, nodes, pools, reservations, tiling, tokens,
+    events, nodes, pools, reservations, tiling, tokens, told,
 };
 use crate::clock::SystemClock;
 use ipam_api::names::SubnetPath;
@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use testdb::Raw;
 
 /// Tables that grow with nodes and pods, and with time.
-const LARGE: [&str; 6] = ["extent", "allocation", "node", "block", "token", "event"];
+const LARGE: [&str; 7] = ["extent", "allocation", "node", "block", "last_sync", "token", "event"];
 
 /// Nodes in each pool of a filled ledger, and addresses held of each.
 const NODES: i64 = 50;
@@ -68,6 +68,7 @@ fn all() -> Vec<Sql> {
         allocations::statements(),
         events::statements(),
         tokens::statements(),
+        told::statements(),
     ]
     .concat()
 }

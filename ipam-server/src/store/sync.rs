@@ -7,7 +7,7 @@ use super::{
     db::{Scope, Sql, Tx, args, over, retried},
     events::{self, Deed},
     mutation::{changed, corrupt},
-    nodes, tiling,
+    nodes, tiling, told,
 };
 use ipam_api::{
     ledger::{self, Entry, Listing, SyncDecision, Verdict},
@@ -95,6 +95,7 @@ impl Store {
         apply(&mut book, &holder, &decision, request, &listing, now)?;
         book.save(&mut tx).await?;
         if decision.newer {
+            told::note(&mut tx, &holder, &listing, &decision, now).await?;
             save_conflicts(&mut tx, &holder, request, now).await?;
         }
         let node = if decision.confirms_deletion {

@@ -5,6 +5,7 @@
 mod access;
 mod app;
 mod audit;
+mod commands;
 mod document;
 mod examples;
 mod fuzz;

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../common/filled.rs"]
+mod filled;
+mod moving;
 mod plans;
 mod replicas;
 mod side_by_side;

@@ -15,9 +15,9 @@ use ipam_api::{
     client::{Client, Settings},
     wire::{BootSeq, NodeStamp, Seq, Stamp, SyncRequest},
 };
-use service::Service;
+use service::{Service, server_binary};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -133,6 +133,30 @@ fn what_blocks_give_up_is_said_until_their_nodes_confirm() {
     assert_eq!(leaving("pool show workers"), "0");
     let (_, message) = ipamctl(&service, "pool update workers --max-pods 20");
     assert!(!message.contains("wait"), "{message}");
+}
+
+#[test]
+fn what_a_restored_backup_leaves_to_do() {
+    let lost = with_an_active_node();
+    let (backup, restored) = (lost.path("backup"), tempfile::tempdir().unwrap());
+    server(&["backup", "--database", &url_of(&lost.path("ipam.db")), backup.to_str().unwrap()]);
+    let database = url_of(&restored.path().join("ipam.db"));
+    server(&["restore", "--database", &database, backup.to_str().unwrap()]);
+    let service = Service::start_with(restored, &[]);
+    trycmd::TestCases::new()
+        .env("IPAM_SERVER", service.url.as_str())
+        .case("tests/cmd/recovery/restored.md")
+        .run();
+}
+
+fn url_of(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+/// Runs `ipam-server` and expects success.
+fn server(arguments: &[&str]) {
+    let output = Command::new(server_binary()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Drop for Service {
 }
 
 /// The service's binary: named by `IPAM_SERVER_BIN`, or built beside this test's.
-fn server_binary() -> PathBuf {
+pub(crate) fn server_binary() -> PathBuf {
     let binary = std::env::var_os("IPAM_SERVER_BIN").map_or_else(
         || Path::new(env!("CARGO_BIN_EXE_ipamctl")).with_file_name("ipam-server"),
         PathBuf::from,

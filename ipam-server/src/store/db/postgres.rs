@@ -6,17 +6,17 @@
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
-use super::{PostgresUrl, Scope};
+use super::{Migrated, PostgresUrl, Scope, steps::run};
 use crate::store::{Result, StoreError};
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres,
-    migrate::{MigrateError, Migrator},
+    migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
     postgres::PgPoolOptions,
 };
 use std::time::Duration;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// The oldest release line that its makers still mend.
 const OLDEST: i64 = 14;
@@ -83,11 +83,15 @@ impl PostgresDb {
     }
 
     /// Replicas that start at once wait for each other (an advisory lock of sqlx's), as long as it takes.
-    pub(super) async fn migrate(&self) -> Result<(), MigrateError> {
+    pub(super) async fn migrate(&self) -> Result<Migrated, MigrateError> {
         let mut connection = self.planner.acquire().await?.detach();
         connection.execute("SET lock_timeout = 0").await?;
-        MIGRATIONS.run(&mut connection).await?;
-        Ok(connection.close().await?)
+        // Taken once more by sqlx: who has it may.
+        connection.lock().await?;
+        let migrated = run(&MIGRATIONS, &mut connection).await?;
+        // The lock ends with the connection.
+        connection.close().await?;
+        Ok(migrated)
     }
 
     pub(super) async fn write(&self, scope: Scope) -> Result<PostgresTx> {

@@ -1,5 +1,6 @@
 //! SQLite: a file of this machine, written by one connection at a time.
 
+use super::{Migrated, steps::run};
 use crate::store::Result;
 use sqlx::{
     Connection, Sqlite, SqlitePool, Transaction,
@@ -8,7 +9,7 @@ use sqlx::{
 };
 use std::{path::Path, time::Duration};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// One connection writes, others read beside it (WAL).
 #[derive(Debug, Clone)]
@@ -49,8 +50,25 @@ impl SqliteDb {
         Ok(Self { writer, readers })
     }
 
-    pub(super) async fn migrate(&self) -> Result<(), MigrateError> {
-        MIGRATIONS.run(&self.writer).await
+    /// Opens a file that is there, to look at it only.
+    pub(super) async fn look(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(5))
+            // All of it is read, and in another order than it lies there.
+            .pragma("cache_size", "-65536");
+        let readers = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        Ok(Self { writer: readers.clone(), readers })
+    }
+
+    /// Programs that start at once wait for each other, and the first does it for all.
+    pub(super) async fn migrate(&self) -> Result<Migrated, MigrateError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let migrated = run(&MIGRATIONS, &mut *tx).await?;
+        tx.commit().await?;
+        Ok(migrated)
     }
 
     /// It has the only write lock from its start.

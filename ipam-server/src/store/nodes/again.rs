@@ -5,7 +5,7 @@ use super::{
         Result, StoreError,
         db::{Tx, args},
         mutation::changed,
-        pools, subnets, tiling, tokens,
+        pools, recovery, subnets, tiling, tokens,
     },
     claim::{allocator, first_state, next_claim},
     former,
@@ -87,6 +87,7 @@ pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64)
 
 /// Puts another VM in the place of one that is gone: it gets the block, in a new claim.
 async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i64) -> Result<()> {
+    recovery::refuse(tx).await?;
     former::refuse(tx, &old.name, uid, now, ANOTHER).await?;
     let own = if spec.addresses.is_empty() {
         Own::of_row(old)

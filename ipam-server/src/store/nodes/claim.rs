@@ -6,6 +6,7 @@ use super::{
         db::{Tx, args, statements},
         mutation::{changed, corrupt},
         pools::{self, KnownPool, StoredPool},
+        recovery,
         subnets::{self, SubnetRow},
     },
     former,
@@ -59,6 +60,7 @@ enum Planned {
 
 /// Registers a node of a name that is not there.
 pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i64) -> Result<()> {
+    recovery::refuse(tx).await?;
     match &spec.uid {
         Some(uid) if spec.replace => former::returns(tx, name.as_str(), uid).await?,
         Some(uid) => former::refuse(tx, name.as_str(), uid, now, "is registered with replace").await?,
