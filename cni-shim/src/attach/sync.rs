@@ -211,7 +211,12 @@ fn readopt(
             locked.stale(&listing.claim, detail)?;
             return Err(context.stale(detail));
         }
-        locked.forget()?;
+        // A service that knows no such node may never have: only where an end was named is it somebody's wish.
+        if is_stale || matches!(listing.claim.standing, Standing::Deleting { .. }) {
+            locked.end()?;
+        } else {
+            locked.forget()?;
+        }
         log::info(format_args!(
             "node {} is gone and nothing lives on it: its claim is forgotten",
             context.conf.name
@@ -255,7 +260,7 @@ fn settle(
         return Ok(Next::Again);
     }
     if answer.node.is_none() && listing.request.deletion.is_some() {
-        locked.forget()?;
+        locked.end()?;
         summary.outcome = Outcome::Ended;
         log::info(format_args!("node {} is deleted: its end is confirmed", context.conf.name));
         return Ok(Next::Done);
