@@ -97,7 +97,7 @@ impl Store {
         migrated
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and keeps what it is told.
     ///
     /// # Errors
     /// It does not.
@@ -105,8 +105,7 @@ impl Store {
         if !self.writer.is_running() {
             return Err(StoreError::Unavailable("nothing is written any more".to_owned()));
         }
-        let mut read = self.db.read().await?;
-        read.fetch_one::<(i64,)>("SELECT CAST(1 AS BIGINT)", vec![]).await.map(|_| ())
+        self.db.check_answers().await
     }
 
     /// How many transactions the database undid in favour of others, and the store did again.

@@ -15,13 +15,13 @@ pub use url::{DatabaseUrl, PostgresUrl};
 
 use super::{Result, StoreError};
 use futures::TryStreamExt;
-use postgres::{PostgresDb, PostgresTx};
+use postgres::{Patience, PostgresDb, PostgresTx, Purpose};
 use sql::bound;
 use sqlite::SqliteDb;
 use sqlx::{FromRow, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A row type that every supported database can fill.
@@ -65,6 +65,8 @@ pub(super) use retried;
 pub(super) struct Db {
     make: Make,
     undone: Arc<AtomicU64>,
+    /// The last COMMIT did not come through.
+    stuck: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone)]
@@ -86,18 +88,22 @@ impl Db {
     pub(super) async fn open(url: &DatabaseUrl) -> Result<Self> {
         let make = match url {
             DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::open(path).await?),
-            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url, Purpose::Work).await?),
         };
-        Ok(Self { make, undone: Arc::default() })
+        Ok(Self::of(make))
+    }
+
+    fn of(make: Make) -> Self {
+        Self { make, undone: Arc::default(), stuck: Arc::default() }
     }
 
     /// Opens a database that is there, to look at it: nothing is made or brought up to date.
     pub(super) async fn look(url: &DatabaseUrl) -> Result<Self> {
         let make = match url {
             DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::look(path).await?),
-            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url, Purpose::Look).await?),
         };
-        Ok(Self { make, undone: Arc::default() })
+        Ok(Self::of(make))
     }
 
     /// Whether the schema is this program's.
@@ -124,11 +130,12 @@ impl Db {
 
     /// A transaction that may write.
     pub(super) async fn write(&self, scope: Scope) -> Result<Tx> {
-        Ok(match &self.make {
+        let (inner, scope) = match &self.make {
             // Its one writer has everything.
-            Make::Sqlite(db) => Tx { inner: Inner::Sqlite(db.write().await?), scope: Some(Scope::Plan) },
-            Make::Postgres(db) => Tx { inner: Inner::Postgres(db.write(scope).await?), scope: Some(scope) },
-        })
+            Make::Sqlite(db) => (Inner::Sqlite(db.write().await?), Scope::Plan),
+            Make::Postgres(db) => (Inner::Postgres(db.write(scope).await?), scope),
+        };
+        Ok(Tx { inner, scope: Some(scope), changed: Changed::Nothing, stuck: Arc::clone(&self.stuck) })
     }
 
     /// How many batches of the hot path are written at once.
@@ -145,7 +152,7 @@ impl Db {
             Make::Sqlite(db) => Inner::Sqlite(db.read().await?),
             Make::Postgres(db) => Inner::Postgres(db.read().await?),
         };
-        Ok(Tx { inner, scope: None })
+        Ok(Tx { inner, scope: None, changed: Changed::Nothing, stuck: Arc::clone(&self.stuck) })
     }
 
     /// Whether a transaction that ended so, at the given attempt, is to be done again; it is counted then.
@@ -161,6 +168,24 @@ impl Db {
     /// How many transactions the database undid in favour of others.
     pub(super) fn undone(&self) -> u64 {
         self.undone.load(Ordering::Relaxed)
+    }
+
+    /// Whether reads and writes are answered. Writes are only tried where the last one was not: a server whose
+    /// synchronous standby is away answers whoever reads.
+    ///
+    /// # Errors
+    /// They are not.
+    pub(super) async fn check_answers(&self) -> Result<()> {
+        let mut read = self.read().await?;
+        read.fetch_one::<(i64,)>("SELECT CAST(1 AS BIGINT)", args![]).await?;
+        match &self.make {
+            Make::Postgres(db) if self.stuck.load(Ordering::Relaxed) => {
+                db.probe().await?;
+                self.stuck.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Make::Postgres(_) | Make::Sqlite(_) => Ok(()),
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -189,6 +214,15 @@ pub(super) struct Tx {
     inner: Inner,
     /// Of one that writes.
     scope: Option<Scope>,
+    changed: Changed,
+    stuck: Arc<AtomicBool>,
+}
+
+/// What a transaction did to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Nothing,
+    Something,
 }
 
 #[derive(Debug)]
@@ -205,6 +239,14 @@ impl Tx {
         }
     }
 
+    /// The same for statements that go through all tables and take as long as that takes.
+    pub(super) fn patient(mut self) -> Self {
+        if let Inner::Postgres(tx) = &mut self.inner {
+            tx.patience = Patience::Long;
+        }
+        self
+    }
+
     /// Whether what it plans is planned by nobody else meanwhile.
     pub(super) fn may_plan(&self) -> bool {
         self.scope == Some(Scope::Plan)
@@ -213,10 +255,17 @@ impl Tx {
     /// Runs a statement; how many rows it changed.
     pub(super) async fn execute(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<u64> {
         let sql = sql.into();
-        Ok(match &mut self.inner {
+        let rows = match &mut self.inner {
             Inner::Sqlite(tx) => bound(sql.sqlite, args).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bound(sql.postgres, args).execute(tx.connection()?).await?.rows_affected(),
-        })
+            Inner::Postgres(tx) => {
+                let done = tx.ask(async |connection| bound(sql.postgres, args).execute(connection).await);
+                done.await?.rows_affected()
+            }
+        };
+        if rows > 0 {
+            self.changed = Changed::Something;
+        }
+        Ok(rows)
     }
 
     /// All rows of a query.
@@ -232,8 +281,8 @@ impl Tx {
                 rows.iter().map(T::from_row).collect()
             }
             Inner::Postgres(tx) => {
-                let rows = bound(sql.postgres, args).fetch_all(tx.connection()?).await?;
-                rows.iter().map(T::from_row).collect()
+                let rows = tx.ask(async |connection| bound(sql.postgres, args).fetch_all(connection).await);
+                rows.await?.iter().map(T::from_row).collect()
             }
         };
         Ok(rows?)
@@ -278,8 +327,9 @@ impl Tx {
                 row.as_ref().map(T::from_row).transpose()
             }
             Inner::Postgres(tx) => {
-                let row = bound(sql.postgres, args).fetch_optional(tx.connection()?).await?;
-                row.as_ref().map(T::from_row).transpose()
+                let row =
+                    tx.ask(async |connection| bound(sql.postgres, args).fetch_optional(connection).await);
+                row.await?.as_ref().map(T::from_row).transpose()
             }
         };
         Ok(row?)
@@ -291,11 +341,12 @@ impl Tx {
     }
 
     pub(super) async fn commit(self) -> Result<()> {
-        match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
-        }
-        Ok(())
+        let committed = match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit(self.changed).await,
+        };
+        self.stuck.store(committed.is_err(), Ordering::Relaxed);
+        Ok(committed?)
     }
 
     pub(super) async fn rollback(self) -> Result<()> {

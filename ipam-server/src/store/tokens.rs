@@ -128,6 +128,7 @@ impl Store {
             if let Some(id) = secret.hash().id()
                 && let Some(row) = row::find(&mut tx, &id).await?
             {
+                tx.commit().await?;
                 return Ok(Written::Updated(row.view(now)?));
             }
             if let Some(id) = secret.hash().id()
