@@ -7,18 +7,26 @@ mod sql;
 mod sqlite;
 mod steps;
 mod trouble;
+mod turn;
 mod url;
 
 pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
 pub use steps::{Migrated, schema_version};
+pub use turn::Turn;
 pub use url::{DatabaseUrl, PostgresUrl};
 
-use super::{Result, StoreError};
+use super::{
+    Result, StoreError,
+    measures::{Measures, Operation, Timer},
+};
 use futures::TryStreamExt;
 use postgres::{Patience, PostgresDb, PostgresTx, Purpose};
 use sql::bound;
 use sqlite::SqliteDb;
-use sqlx::{FromRow, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    Database, FromRow, Pool, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow,
+    sqlite::SqliteRow,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -67,6 +75,25 @@ pub(super) struct Db {
     undone: Arc<AtomicU64>,
     /// The last COMMIT did not come through.
     stuck: Arc<AtomicBool>,
+    measures: Measures,
+}
+
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PoolUse {
+    pub(super) pool: &'static str,
+    /// Connections that are there, used or not.
+    pub(super) open: u32,
+    pub(super) idle: u32,
+    /// Connections that there may be.
+    pub(super) most: u32,
+}
+
+impl PoolUse {
+    fn of<D: Database>(name: &'static str, pool: &Pool<D>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Self { pool: name, open: pool.size(), idle, most: pool.options().get_max_connections() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -94,7 +121,7 @@ impl Db {
     }
 
     fn of(make: Make) -> Self {
-        Self { make, undone: Arc::default(), stuck: Arc::default() }
+        Self { make, undone: Arc::default(), stuck: Arc::default(), measures: Measures::default() }
     }
 
     /// Opens a database that is there, to look at it: nothing is made or brought up to date.
@@ -130,12 +157,23 @@ impl Db {
 
     /// A transaction that may write.
     pub(super) async fn write(&self, scope: Scope) -> Result<Tx> {
+        let timer = self.measures.time(match scope {
+            Scope::Plan => Operation::Plan,
+            Scope::Nodes => Operation::Nodes,
+            Scope::Uses => Operation::Uses,
+        });
         let (inner, scope) = match &self.make {
             // Its one writer has everything.
             Make::Sqlite(db) => (Inner::Sqlite(db.write().await?), Scope::Plan),
             Make::Postgres(db) => (Inner::Postgres(db.write(scope).await?), scope),
         };
-        Ok(Tx { inner, scope: Some(scope), changed: Changed::Nothing, stuck: Arc::clone(&self.stuck) })
+        Ok(Tx {
+            inner,
+            scope: Some(scope),
+            changed: Changed::Nothing,
+            stuck: Arc::clone(&self.stuck),
+            _timer: timer,
+        })
     }
 
     /// How many batches of the hot path are written at once.
@@ -148,11 +186,13 @@ impl Db {
 
     /// A transaction that only reads: one snapshot for all its statements.
     pub(super) async fn read(&self) -> Result<Tx> {
+        let timer = self.measures.time(Operation::Read);
         let inner = match &self.make {
             Make::Sqlite(db) => Inner::Sqlite(db.read().await?),
             Make::Postgres(db) => Inner::Postgres(db.read().await?),
         };
-        Ok(Tx { inner, scope: None, changed: Changed::Nothing, stuck: Arc::clone(&self.stuck) })
+        let stuck = Arc::clone(&self.stuck);
+        Ok(Tx { inner, scope: None, changed: Changed::Nothing, stuck, _timer: timer })
     }
 
     /// Whether a transaction that ended so, at the given attempt, is to be done again; it is counted then.
@@ -163,6 +203,26 @@ impl Db {
             tracing::debug!(why, attempt, "again");
         }
         attempt < ATTEMPTS
+    }
+
+    /// What is measured.
+    pub(super) fn measures(&self) -> &Measures {
+        &self.measures
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolUse> {
+        match &self.make {
+            Make::Sqlite(db) => db.pools(),
+            Make::Postgres(db) => db.pools(),
+        }
+    }
+
+    /// The turn to do what one does for all, unless another process has it.
+    pub(super) async fn take_turn(&self) -> Result<Option<Turn>> {
+        match &self.make {
+            Make::Sqlite(_) => Ok(Some(Turn::own(&self.measures))),
+            Make::Postgres(db) => Turn::on(&db.options(), &self.measures).await,
+        }
     }
 
     /// How many transactions the database undid in favour of others.
@@ -216,6 +276,8 @@ pub(super) struct Tx {
     scope: Option<Scope>,
     changed: Changed,
     stuck: Arc<AtomicBool>,
+    /// Until it ends.
+    _timer: Timer,
 }
 
 /// What a transaction did to the database.

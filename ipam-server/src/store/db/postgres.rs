@@ -6,15 +6,15 @@
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
-use super::{Changed, Migrated, PostgresUrl, Scope, steps::run};
+use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, steps::run};
 use crate::store::{Result, StoreError};
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
-    postgres::PgPoolOptions,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -36,6 +36,9 @@ const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// standby, because whoever waited for that was cut off, and who is told "it is so" counts on it: a record in the log is
 /// waited for, with all that is before it.
 const COMMIT_UNCHANGED: &str = "SELECT pg_logical_emit_message(true, 'ipam', ''); COMMIT";
+
+/// The turn: a lock of its own, which lasts as long as the connection.
+const TAKE_TURN: &str = "SELECT pg_try_advisory_lock(1229996365, 3)";
 
 /// How long a connection whose caller has gone may keep its place: it waits for the standby, and another would too.
 const ABANDONED: Duration = Duration::from_secs(60);
@@ -158,6 +161,16 @@ impl PostgresDb {
         begin(&self.readers, READ).await
     }
 
+    /// How connections are made.
+    pub(super) fn options(&self) -> Arc<PgConnectOptions> {
+        self.readers.connect_options()
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolUse> {
+        let pools = [("planner", &self.planner), ("writers", &self.writers), ("readers", &self.readers)];
+        pools.map(|(name, pool)| PoolUse::of(name, pool)).into()
+    }
+
     /// Whether something can be written, synchronous standby and all.
     pub(super) async fn probe(&self) -> Result<()> {
         let tx = begin(&self.writers, "BEGIN").await?;
@@ -259,7 +272,7 @@ impl Drop for PostgresTx {
 }
 
 /// What a server answers within a time.
-async fn answered<T>(
+pub(super) async fn answered<T>(
     within: Duration,
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
@@ -271,6 +284,14 @@ async fn answered<T>(
 /// A server that is there and does not do what it is there for.
 fn silent(why: &str) -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, why).into()
+}
+
+/// A connection that has the turn, unless another has it.
+pub(super) async fn take_turn(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let taken = is_primary(&mut connection).await?
+        && sqlx::query_scalar(TAKE_TURN).fetch_one(&mut connection).await?;
+    Ok(taken.then_some(connection))
 }
 
 async fn is_primary(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
