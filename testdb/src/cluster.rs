@@ -84,7 +84,12 @@ impl Cluster {
 
     /// Starts a cluster of its own with more settings (`name=value`).
     pub async fn start(durability: Durability, settings: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir().unwrap().keep();
+        Self::start_below(&std::env::temp_dir(), durability, settings).await
+    }
+
+    /// The same in a new directory below this one, which the server's user has to reach.
+    pub async fn start_below(below: &Path, durability: Durability, settings: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir_in(below).unwrap().keep();
         let data = dir.join("data");
         if geteuid().is_root() {
             let user = User::from_name(SERVER_USER).unwrap().unwrap_or_else(|| {

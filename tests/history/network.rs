@@ -46,7 +46,7 @@ struct Shared {
     seed: Seed,
     /// Where each replica of the service is, if anywhere.
     replicas: Mutex<Vec<Option<SocketAddr>>>,
-    foul: AtomicBool,
+    foul: Arc<AtomicBool>,
     /// Requests that are still to arrive, or to be answered, whether or not anybody waits.
     under_way: Arc<AtomicUsize>,
     hurry: Notify,
@@ -61,6 +61,7 @@ pub(crate) struct Wire {
     first: usize,
     requests: AtomicU64,
     cut: AtomicBool,
+    foul: Arc<AtomicBool>,
 }
 
 impl Network {
@@ -74,7 +75,7 @@ impl Network {
         let shared = Shared {
             seed,
             replicas: Mutex::default(),
-            foul: AtomicBool::new(true),
+            foul: Arc::new(AtomicBool::new(true)),
             under_way: Arc::default(),
             hurry: Notify::new(),
             tally: Tally::default(),
@@ -101,6 +102,7 @@ impl Network {
             first: usize::try_from(self.shared.seed.chance(name, u64::MAX).below(1 << 16))?,
             requests: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            foul: Arc::clone(&self.shared.foul),
         });
         let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&wire));
         self.runtime.spawn(async move {
@@ -137,6 +139,15 @@ impl Wire {
     pub(crate) fn cut(&self, cut: Cut) {
         self.cut.store(cut == Cut::Off, Ordering::SeqCst);
     }
+
+    /// Whether its requests meet misfortune.
+    pub(crate) fn weather(&self) -> Weather {
+        weather(&self.foul)
+    }
+}
+
+fn weather(foul: &AtomicBool) -> Weather {
+    if foul.load(Ordering::SeqCst) { Weather::Foul } else { Weather::Fair }
 }
 
 /// Whether a wire leads anywhere.
@@ -179,10 +190,9 @@ impl Shared {
                 return;
             }
             let nth = wire.requests.fetch_add(1, Ordering::SeqCst);
-            let fate = if self.foul.load(Ordering::SeqCst) {
-                Fate::of(&mut self.seed.chance(&wire.name, nth))
-            } else {
-                Fate::Passes
+            let fate = match weather(&self.foul) {
+                Weather::Foul => Fate::of(&mut self.seed.chance(&wire.name, nth)),
+                Weather::Fair => Fate::Passes,
             };
             self.tally.count(fate);
             if !self.suffer(fate, &wire, request, &mut client).await {
@@ -256,7 +266,8 @@ impl Shared {
         let mut heard = None;
         for (tried, replica) in replicas.into_iter().enumerate() {
             let Some(replica) = replica else { continue };
-            let patience = if tried + 1 < count { SHARE } else { UPSTREAM_PATIENCE };
+            let hurries = weather(&self.foul) == Weather::Foul && tried + 1 < count;
+            let patience = if hurries { SHARE } else { UPSTREAM_PATIENCE };
             // Whoever waits no longer leaves it behind: it may be carried out all the same.
             let under_way = UnderWay::one_more(&self.under_way);
             let exchange = tokio::spawn(exchange(under_way, replica, request.clone()));

@@ -1,5 +1,6 @@
 use anyhow::{Context, Result, bail};
 use std::{
+    env,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ pub(super) enum Database {
     Postgres(Box<Server>),
 }
 
-/// A PostgreSQL server of the run's own. What it has acknowledged is on disk.
+/// A PostgreSQL server of the run's own, which acknowledges what it would have flushed to disk.
 #[derive(Debug)]
 pub(super) struct Server {
     cluster: Cluster,
@@ -64,7 +65,7 @@ impl Server {
     fn start() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let cluster = runtime.block_on(async {
-            let cluster = Cluster::start(Durability::Fsync, &[]).await;
+            let cluster = Cluster::start_below(&memory(), Durability::Fsync, &[]).await;
             cluster.create(NAME, "template0").await;
             cluster
         });
@@ -118,10 +119,14 @@ impl Server {
 /// The service's connections.
 const SERVICE: &str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ipam-server'";
 
-/// A directory in memory where there is one: what a killed process has written is there all the same, and the run
-/// does not wait for a disk.
+/// A directory of the run.
 pub(super) fn scratch() -> Result<TempDir> {
+    TempDir::with_prefix_in("history-", memory()).context("making a directory for the run")
+}
+
+/// Where files are in memory, if there is such a place: what a killed process has written is there all the same, and the
+/// run does not wait for a disk.
+fn memory() -> PathBuf {
     let memory = Path::new("/dev/shm");
-    let made = if memory.is_dir() { TempDir::with_prefix_in("history-", memory) } else { TempDir::new() };
-    made.context("making a directory for the run")
+    if memory.is_dir() { memory.to_owned() } else { env::temp_dir() }
 }
