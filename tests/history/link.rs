@@ -12,8 +12,8 @@ use ipam_api::{
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Runtime;
 
-/// Longest wait for an answer: a tenth of what a shim has by default, so that a run sees more.
-const BUDGET: Duration = Duration::from_millis(400);
+/// Longest wait for an answer: less than a shim has by default, so that a run sees more.
+const BUDGET: Duration = Duration::from_millis(600);
 /// The same while all is well: the machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(20);
 

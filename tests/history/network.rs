@@ -162,7 +162,7 @@ const STRAY_PATIENCE: Duration = Duration::from_secs(3);
 /// Longest wait for an answer of the service.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(20);
 /// The share of its time that an actor waits for one of several replicas.
-const SHARE: Duration = Duration::from_millis(130);
+const SHARE: Duration = Duration::from_millis(200);
 
 /// A request that counts as under way as long as this lives.
 struct UnderWay(Arc<AtomicUsize>);
