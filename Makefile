@@ -57,8 +57,10 @@ check: ## Format, lints, documentation, dependencies: all of it must be clean
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
-bench: ## Measure the planner
-	cargo bench --workspace --benches
+bench: ## Measure the planner, and the service beside pgbench and at a million allocations; ONLY="postgres sqlite large"
+	cargo bench -p ipam-api --benches
+	cargo build --release --locked -p ipam-server --bin ipam-server
+	VNET_BIN_DIR="$(abspath $(TARGET_DIR))/release" cargo bench -p vnet-tests --bench service -- $(ONLY)
 
 FUZZED := stdin cni_args prev_result entry claim
 FUZZ := cni-shim/fuzz
