@@ -37,9 +37,12 @@ ns: build ## The whole-system tests in namespaces (as root); ONLY=name for some 
 	cargo test --workspace --test namespaces -- $(ONLY)
 
 .PHONY: history
-history: ## 200,000 calls while everything goes wrong, and the proof that all was well; HISTORY_SEED=n plays one again
+history: ## 200,000 calls on each database while everything goes wrong, and the proof; HISTORY_SEED=n plays one again
 	cargo build --workspace --bins --features ipam-server/fault-points
-	HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) cargo test --workspace --test history
+	for database in $(or $(IPAM_TEST_DATABASE),sqlite postgres); do \
+		HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) IPAM_TEST_DATABASE=$$database \
+			cargo test --workspace --test history -- whatever_goes_wrong; \
+	done
 
 .PHONY: fmt
 fmt: ## Format

@@ -85,7 +85,12 @@ impl Cluster {
 
     /// Starts a cluster of its own with more settings (`name=value`).
     pub async fn start(durability: Durability, settings: &[&str]) -> Self {
-        let dir = new_directory();
+        Self::start_below(&std::env::temp_dir(), durability, settings).await
+    }
+
+    /// The same in a new directory below this one, which the server's user has to reach.
+    pub async fn start_below(below: &Path, durability: Durability, settings: &[&str]) -> Self {
+        let dir = new_directory(below);
         made(
             as_server_user(&program("initdb"))
                 .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -107,7 +112,7 @@ impl Cluster {
     /// A copy of this running cluster that follows it from now on, and only reads until it is promoted. Settings that
     /// concern replication have to be the primary's at least.
     pub async fn standby(&self, settings: &[&str]) -> Self {
-        let dir = new_directory();
+        let dir = new_directory(&std::env::temp_dir());
         made(
             as_server_user(&program("pg_basebackup"))
                 .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--username=postgres"])
@@ -249,9 +254,9 @@ impl Drop for Lease {
     }
 }
 
-/// Where a cluster keeps everything; its user's.
-fn new_directory() -> PathBuf {
-    let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir().unwrap().keep();
+/// Where a cluster keeps everything, below a directory; its user's.
+fn new_directory(below: &Path) -> PathBuf {
+    let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir_in(below).unwrap().keep();
     if geteuid().is_root() {
         let user = User::from_name(SERVER_USER).unwrap().unwrap_or_else(|| {
             panic!("there is no user {SERVER_USER}: install Debian's postgresql-15 (make setup)")
