@@ -13,12 +13,13 @@ mod forgetting;
 mod gc;
 mod keep;
 mod leaks;
+mod living;
 mod node;
 mod status;
 mod strangers;
 mod sync;
 
-pub use add::{Added, add};
+pub use add::{Added, Word, add};
 pub use check::check;
 pub use del::del;
 pub use enrol::enrol;

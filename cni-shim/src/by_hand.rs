@@ -195,7 +195,7 @@ pub fn run() -> ExitCode {
         Command::Announce { uplink, addresses } => announce(&uplink, &addresses),
         Command::Forget { pods, udp } => {
             fault::at(Point::ForgetBeforeLooking);
-            Forgetting { pods, udp }.forget();
+            Forgetting { pods, udp, ..Forgetting::default() }.forget();
             Ok(())
         }
         Command::Status(settings) => settings.read().and_then(|conf| status::status(&conf, settings.output)),

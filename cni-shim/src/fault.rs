@@ -11,6 +11,8 @@ pub enum Point {
     AddBeforeIntent,
     /// ADD: the entry is made, nobody has heard of it.
     AddAfterIntent,
+    /// ADD, and whoever else sets the node up: its rules were made anew, nothing more is done.
+    SetUpAfterRules,
     /// ADD: the pod is wired; the service's answer may be there or not.
     AddAfterWire,
     /// ADD: the service has answered, the entry does not know yet.
@@ -70,6 +72,7 @@ impl Point {
         match self {
             Self::AddBeforeIntent => "add-before-intent",
             Self::AddAfterIntent => "add-after-intent",
+            Self::SetUpAfterRules => "set-up-after-rules",
             Self::AddAfterWire => "add-after-wire",
             Self::AddAfterPut => "add-after-put",
             Self::AddAfterWired => "add-after-wired",

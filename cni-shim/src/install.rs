@@ -123,6 +123,12 @@ pub enum InstallError {
         /// One of them.
         first: String,
     },
+    /// A pod is being attached, and that does not end.
+    #[error(
+        "a pod is being attached on this node and that does not come to its end: run this again, and if it goes on see \
+         what an ADD of the plugin waits for (its log, `ps`)"
+    )]
+    PodStarts,
     /// The agent would make all of it again.
     #[error(
         "the agent runs on this node and would put everything back: stop it first (systemctl stop cni-shim)"

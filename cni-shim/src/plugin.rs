@@ -1,8 +1,9 @@
 //! The plugin: one verb a process, an answer or an error object on standard output.
 
 use crate::{
-    attach,
+    attach::{self, Word},
     cni::{CniError, Code, Invocation, NetConf, SpecVersion, Verb},
+    journal::Uptime,
     log,
     tally::{self, Ended},
 };
@@ -68,7 +69,7 @@ fn count(failure: Option<Code>) {
 }
 
 fn verb(command: &str, began: Instant) -> Result<(), CniError> {
-    let verb = Verb::of(command)?;
+    let (verb, since) = (Verb::of(command)?, Uptime::now());
     if verb == Verb::Version {
         print(&SpecVersion::report());
         return Ok(());
@@ -89,7 +90,7 @@ fn verb(command: &str, began: Instant) -> Result<(), CniError> {
     log::open(conf.log_file.as_deref(), conf.log_level, &about);
     match (verb, invocation) {
         (Verb::Add, Some(invocation)) => {
-            let added = attach::add(&invocation, &conf)?;
+            let added = attach::add(&invocation, &conf, since, Word::Configured)?;
             print(&added.result.to_json(conf.version));
             // The runtime waits for this process to end, so another one tells the segment.
             added.announce();

@@ -1,10 +1,15 @@
 //! Ports of a node that lead to its pods: from everywhere, to one holder each, through all that others do.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use std::{net::IpAddr, process::Command, time::Duration};
+use std::{
+    net::IpAddr,
+    process::Command,
+    time::{Duration, Instant},
+};
 use vnet_tests::lab::{
-    Answering, Families, Heard, Lab, Machine, Node, PLAIN_VM, Pod, PoolShape, ask, ask_from, until,
+    Answering, Attachment, Families, Heard, Lab, Machine, Node, PLAIN_VM, Pod, PoolShape, ask, ask_from,
+    until,
 };
 
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
@@ -331,6 +336,8 @@ fn ports_that_went_with_journal_and_rules_are_missed() -> Result<()> {
 #[test]
 fn the_next_holder_of_an_address_waits_until_the_last_one_is_forgotten() -> Result<()> {
     const HOLD: &str = "/run/hold";
+    // Long enough for an ADD that does not wait.
+    const LOOK: Duration = Duration::from_millis(300);
     let lab = Lab::with_ledger(Families::V4, 1, PoolShape { max_pods: 1, rest_seconds: 0 })?;
     let node = &lab.nodes[0];
     let old = node.sandbox("old")?;
@@ -352,15 +359,39 @@ fn the_next_holder_of_an_address_waits_until_the_last_one_is_forgotten() -> Resu
             .then_some(()))
     })?;
     let new = node.sandbox("new")?;
-    let reply = node.plugin("ADD", &new, None)?;
-    ensure!(reply.took >= Duration::from_secs(1), "it waits as long as it may: {:?}", reply.took);
-    reply.into_result()?;
-    node.machine().script(&format!("rm {HOLD}"))?;
+    let reply = std::thread::scope(|scope| {
+        let added = scope.spawn(|| node.plugin("ADD", &new, None));
+        let has_entry = || {
+            let journal = node.journal()?;
+            Ok(journal.iter().any(|entry| entry.container_id.as_str() == new.container_id()).then_some(()))
+        };
+        until("the next holder has its entry", SOON, has_entry)?;
+        let seen = Instant::now();
+        while !added.is_finished() && seen.elapsed() < LOOK {
+            std::thread::yield_now();
+        }
+        let has_ended = added.is_finished();
+        node.machine().script(&format!("rm {HOLD}"))?;
+        let reply = added.join().map_err(|_| anyhow!("ADD panicked"))??;
+        ensure!(!has_ended || reply.took >= Duration::from_secs(1), "it did not wait: {:?}", reply.took);
+        Ok(reply)
+    })?;
+    let next = Attachment::of(reply)?;
+    ensure!(next.addresses == attachment.addresses, "the block has no other");
     until("nobody forgets any more", SOON, || {
-        Ok(node
-            .machine()
-            .script("flock -n /run/cni-shim/forgetting.lock echo free || true")?
-            .contains("free")
-            .then_some(()))
-    })
+        let free = node.machine().script("flock -n /run/cni-shim/forgetting.lock echo free || true")?;
+        Ok(free.contains("free").then_some(()))
+    })?;
+    let connections = || -> Result<usize> {
+        let tracked = node.machine().script("cat /proc/net/nf_conntrack")?;
+        let address = format!("={} ", next.addresses[0]);
+        Ok(tracked.lines().filter(|line| line.contains(&address)).count())
+    };
+    ensure!(connections()? == 0, "connections of the last holder are left");
+    // The next holder's own are remembered and answered.
+    let _new = answering(node, &new, "udp")?;
+    let said = ask(on(&lab.vm), "udp", next.addresses[0], 80)?;
+    ensure!(said == Heard::from("new", lab.fabric.addressing().addresses(PLAIN_VM)[0]), "{said:?}");
+    ensure!(connections()? > 0, "they were forgotten as well");
+    Ok(())
 }

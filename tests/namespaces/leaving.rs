@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::{net::IpAddr, time::Duration};
-use vnet_tests::lab::{Answering, Attachment, Echo, Families, Heard, Lab, Node, Pod, PoolShape, ask, until};
+use vnet_tests::lab::{
+    Answering, Attachment, Echo, Families, Heard, Lab, Node, Pod, PoolShape, ask, ask_from, until,
+};
 
 /// Places outside the VNet, behind the gateway.
 const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
@@ -155,15 +157,29 @@ fn each_network_has_rules_of_its_own_and_one_agent_keeps_them_all() -> Result<()
     );
     ensure!(families(&lab.nodes[0], &second)? == all_from(&own), "{:?}", families(&lab.nodes[0], &second)?);
 
-    lab.nodes[0].machine().script("nft flush ruleset")?;
+    // Others have connections tracked as well.
+    lab.nodes[0].machine().script(
+        "nft flush ruleset
+         nft 'table inet others { chain forward { type filter hook forward priority 0; ct state new accept; }; }'",
+    )?;
     let error = lab.nodes[0].plugin("CHECK", &second, Some(&second_attachment.result))?.into_error()?;
     ensure!(error.text.contains("is not masqueraded"), "{error:?}");
+    let _gateway = Answering::start(|program| lab.fabric.machine().enter(program), "udp", 7, "gateway")?;
+    // One flow in each family that never ends.
+    let flows = |node: &Node, pod: &Pod| -> Result<Vec<Heard>> {
+        let ask = |at: &&str| ask_from(|program| node.inside(pod, program), 5053, "udp", at.parse()?, 7);
+        OUTSIDE.iter().map(ask).collect()
+    };
+    ensure!(flows(&lab.nodes[0], &second)? == all_from(&second_attachment.addresses), "it is bare");
     lab.nodes[0].configure(plain)?;
     let node = &lab.nodes[0];
     let agent = node.agent(&["--every", "1"])?;
     // What the kernel remembers of a connection outlives the rules; these are other ones.
     until("the other network's pod is masqueraded again", SOON, || {
         Ok((families(node, &second)? == all_from(&own)).then_some(()))
+    })?;
+    until("what it went on sending is as well", SOON, || {
+        Ok((flows(node, &second)? == all_from(&own)).then_some(()))
     })?;
     ensure!(
         families(node, &first)? == all_from(&first_attachment.addresses),

@@ -6,13 +6,14 @@ pub(super) mod ports;
 use self::picking::Picked;
 use super::{
     NodeContext, failure, forgetting,
+    living::living,
     node::{Ground, asks, egress, prefixes},
     sync::{self, catch_up},
 };
 use crate::{
     cni::{CniError, Code, Interface, Invocation, Ip, NetConf, PluginResult, Route, WhenUnreachable, Wishes},
     fault::{self, Point},
-    journal::{AttachmentLock, ClaimFile, Conflict, Entry, Journal, NetworkAsks, Uptime},
+    journal::{AttachmentLock, ClaimFile, Conflict, Entry, NetworkAsks, Uptime},
     log,
     ports::PortMapping,
     service::{Heard, Patience, Service},
@@ -20,12 +21,11 @@ use crate::{
         self, Host, HostEnd, Pod, Turn, WiringError,
         conntrack::Forgetting,
         gateway_for,
-        masquerade::{self, Egress},
         transparent::{self, Unwiring, Wired, Wiring},
     },
 };
 use ipam_api::{
-    names::{Attachment, NetworkName},
+    names::Attachment,
     wire::{Allocation, AllocationState, EntryState, Problem, ProblemType},
 };
 use ipnet::IpNet;
@@ -57,12 +57,21 @@ impl Added {
     }
 }
 
-/// Attaches a container. On failure nothing that this call made is left, but an
+/// Whose word counts for what a network asks of the whole node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The configuration's, from now on.
+    Configured,
+    /// The last one's that said something: who attaches a pod by hand, without a configuration, says nothing of it.
+    AsBefore,
+}
+
+/// Attaches a container for whoever asked for it at `since`. On failure nothing that this call made is left, but an
 /// entry that says so.
 ///
 /// # Errors
 /// In the specification's codes and our own.
-pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
+pub fn add(invocation: &Invocation, conf: &NetConf, since: Uptime, word: Word) -> Result<Added, CniError> {
     refuse_predecessor(conf)?;
     let wishes = Wishes::read(invocation, conf)?;
     conf.node.check_access()?;
@@ -83,9 +92,12 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
         ));
     }
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
-    let _attaching = context.journal.begin_attaching()?.ok_or_else(|| {
-        CniError::new(Code::TryAgain, "cni-shim is being uninstalled from this node")
-            .details("`cni-shim install` takes the node into use again")
+    let _attaching = context.journal.begin_attaching(since)?.ok_or_else(|| {
+        CniError::new(
+            Code::TryAgain,
+            "cni-shim is being uninstalled from this node, or was since this ADD began",
+        )
+        .details("`cni-shim install` takes the node into use again")
     })?;
     let _lock = AttachmentLock::take(&conf.node.state_dir, &attachment.network, &attachment.container_id)?;
     refuse_second(&context, &attachment)?;
@@ -107,14 +119,19 @@ pub fn add(invocation: &Invocation, conf: &NetConf) -> Result<Added, CniError> {
     };
     let ports = ports::ours(&wishes.ports, conf);
     ports::refuse_impossible(&ports, &claim, &context)?;
-    let ground = Ground::of(uplink, &claim, &context.journal);
+    let ground = Ground::of(uplink, &claim, &context.journal, &context.boot_id);
+    let asks = match word {
+        Word::Configured => Some(asks(conf)),
+        Word::AsBefore => context.journal.networks().remove(&conf.network),
+    };
     let turn = context.turn()?;
     let mut add = Add {
         invocation,
         conf,
         wishes,
         ports,
-        asks: asks(conf),
+        word,
+        asks,
         netns,
         attachment,
         context,
@@ -182,8 +199,9 @@ struct Add<'a> {
     wishes: Wishes,
     /// The node's ports that are to lead to the pod.
     ports: Vec<PortMapping>,
-    /// What the network asks of the node.
-    asks: NetworkAsks,
+    word: Word,
+    /// What the network asks of the node, as far as known.
+    asks: Option<NetworkAsks>,
     netns: &'a Path,
     attachment: Attachment,
     context: NodeContext<'a>,
@@ -208,7 +226,8 @@ impl Add<'_> {
         fault::at(Point::AddBeforeIntent);
         let picked = self.pick()?;
         // By the claim as it is now.
-        self.ground = Ground::of(self.ground.uplink.clone(), &picked.claim, &self.context.journal);
+        let Self { ground, context, .. } = self;
+        *ground = Ground::of(ground.uplink.clone(), &picked.claim, &context.journal, &context.boot_id);
         fault::at(Point::AddAfterIntent);
         forgetting::end(&self.context.journal, picked.rested);
         // What the service may cost this try, whatever it is asked.
@@ -255,7 +274,7 @@ impl Add<'_> {
         let entry = &picked.entry;
         let stamp = self.context.stamp(&picked.claim, entry.seq);
         let (service, attachment) = (&self.service, &self.attachment);
-        let network = [(&self.conf.network, &self.asks)];
+        let network = self.asks.iter().map(|asks| (&self.conf.network, asks));
         let preparation = self.ground.preparation(network, &entry.addresses, &entry.ports);
         let wiring = Wiring {
             attachment,
@@ -265,16 +284,14 @@ impl Add<'_> {
             mtu: self.conf.mtu.unwrap_or(0),
             mac: entry.mac,
             ports: &entry.ports,
-            egress: egress(&self.asks),
+            egress: self.asks.as_ref().map(egress).unwrap_or_default(),
         };
         let journal = &self.context.journal;
         let (host, pod) = (&mut *self.host, &mut *self.pod);
         std::thread::scope(|scope| {
             let call = scope.spawn(|| service.hold(attachment, &stamp, entry.address, entry.pod.as_ref()));
-            let wired = wiring::host::prepare(wiring.uplink, &preparation, &self.turn).and_then(|changed| {
-                if !changed.is_empty() && wiring.egress == Egress::Masqueraded {
-                    cover_others(journal, &attachment.network);
-                }
+            let prepared = wiring::host::prepare(wiring.uplink, &preparation, &self.turn, || living(journal));
+            let wired = prepared.and_then(|changed| {
                 for change in changed {
                     log::info(format_args!("set {change}"));
                 }
@@ -466,20 +483,6 @@ impl Add<'_> {
             super::del::tell(&self.context, &self.service, &picked.claim, &released)?;
         }
         Ok(())
-    }
-}
-
-/// Rules that were made anew know no pod of before. One that is missed is the agent's to find.
-fn cover_others(journal: &Journal, network: &NetworkName) {
-    let covered = journal.lock().map_err(CniError::from).and_then(|locked| {
-        let (entries, _) = locked.picture()?.as_far_as_known();
-        // Whoever is on the way in or out sees to itself.
-        let others = entries.iter().filter(|one| one.state == EntryState::Wired && one.network == *network);
-        let addresses: Vec<IpAddr> = others.flat_map(|entry| entry.addresses.clone()).collect();
-        Ok(masquerade::cover(network.as_str(), &addresses)?)
-    });
-    if let Err(error) = covered {
-        log::warn(format_args!("other pods of {network} may not be masqueraded: {error}"));
     }
 }
 

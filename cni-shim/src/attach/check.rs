@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     cni::{CniError, Code, Interface, Invocation, NetConf, PluginResult, Wishes},
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, boot},
     mac::Mac,
     ports::PortMapping,
     wiring::{self, Host, Pod, transparent::Wiring},
@@ -49,7 +49,7 @@ pub fn check(invocation: &Invocation, conf: &NetConf) -> Result<(), CniError> {
 
     let mut host = Host::open()?;
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
-    let ground = Ground::of(uplink, &claim, &journal);
+    let ground = Ground::of(uplink, &claim, &journal, &boot::boot_id(&conf.node.boot_id_file)?);
     let asks = asks(conf);
     let preparation = ground.preparation([(&conf.network, &asks)], &entry.addresses, &entry.ports);
     let wiring = Wiring {
@@ -103,9 +103,13 @@ fn compare(before: &PluginResult, entry: &Entry, netns: &Path) -> Vec<String> {
     findings
 }
 
-/// Which ports that were asked for are not on record: with journal and rules lost, nobody leads them any more.
+/// Which ports that were asked for are not on record: with journal and rules lost, nobody leads them any more. What ADD
+/// wrote down is all that was ours; the others are portmap's, whatever the list says by now.
 fn unrecorded(asked: &[PortMapping], entry: &Entry) -> Vec<String> {
     let mut findings = Vec::new();
+    if !entry.is_rebuilt() {
+        return findings;
+    }
     for address in &entry.addresses {
         let on_record: Vec<PortMapping> =
             entry.ports.iter().filter_map(|port| port.towards(*address)).collect();
@@ -131,6 +135,7 @@ mod tests {
     fn ports_that_were_asked_for_are_compared_with_those_on_record() {
         let mut entry = intent("c", "10.0.0.7", 5);
         entry.addresses.push("fd00::7".parse().unwrap());
+        entry.uplink = None;
         let asked = [mapping("tcp 8080 80"), mapping("udp 10.0.0.1 53 53")];
         assert_eq!(unrecorded(&asked, &entry).len(), 3, "tcp in both families");
         // As the kernel tells them after the loss of a journal, and as they were asked for.
@@ -140,6 +145,9 @@ mod tests {
         entry.ports = asked.to_vec();
         assert_eq!(unrecorded(&asked, &entry), Vec::<String>::new());
         assert_eq!(unrecorded(&[], &entry), Vec::<String>::new(), "not every runtime says it again");
+        entry.ports.clear();
+        entry.uplink = Some("up0".to_owned());
+        assert_eq!(unrecorded(&asked, &entry), Vec::<String>::new(), "ADD left them to portmap");
     }
 
     #[test]

@@ -47,26 +47,31 @@ fn is_held(lock: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn an_address_that_has_just_been_given_back_waits_for_whoever_forgets() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::at(&directory.path().join("state"), &directory.path().join("data"));
-        let done = directory.path().join("done");
-        let forgets = || {
-            let lock = journal.lock_file(LOCK).unwrap();
-            lock.lock_shared().unwrap();
-            let script = format!("sleep 0.2; touch {}", done.display());
-            Command::new("sh").args(["-c", &script]).stdin(lock).spawn().unwrap()
-        };
-        let mut child = forgets();
+        let lock = journal.lock_file(LOCK).unwrap();
+        lock.lock_shared().unwrap();
+        // Another process has it for as long as nobody ends its input.
+        let mut forgets = Command::new("sh")
+            .args(["-c", "read -r _; :"])
+            .stdin(Stdio::piped())
+            .stdout(lock)
+            .spawn()
+            .unwrap();
         for rested in [None, Some(OVER + PAUSE)] {
             end(&journal, rested);
-            assert!(!done.exists(), "{rested:?} has nothing to wait for");
+            assert!(is_held(&journal.lock_file(LOCK).unwrap()), "{rested:?} has nothing to wait for");
         }
+        let began = Instant::now();
         end(&journal, Some(Duration::ZERO));
-        assert!(done.exists());
-        child.wait().unwrap();
+        assert!(began.elapsed() >= PATIENCE, "it waits as long as it may");
+        drop(forgets.stdin.take());
+        forgets.wait().unwrap();
+        end(&journal, Some(Duration::ZERO));
+        assert!(!is_held(&journal.lock_file(LOCK).unwrap()));
     }
 }

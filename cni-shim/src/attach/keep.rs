@@ -3,6 +3,7 @@
 
 use super::{
     NodeContext,
+    living::living,
     node::{Ground, asks, egress, prefixes},
 };
 use crate::{
@@ -44,27 +45,34 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
     let context = NodeContext::open(&conf.node, conf.uplink.as_deref(), &mut host)?;
     let Some(claim) = context.journal.claim()? else { return Ok(Kept::default()) };
     let uplink = wiring::uplink::find(&mut host, conf.uplink.as_deref())?;
-    let ground = Ground::of(uplink, &claim, &context.journal);
+    let ground = Ground::of(uplink, &claim, &context.journal, &context.boot_id);
     let mut kept = Kept::default();
 
-    // Read before anything else: an ADD writes its entry before it leads a port or has a pod masqueraded.
+    let turn = context.turn().map_err(|error| error.to_string());
+    // Begun before anything is read: what an ADD says after that, it sees to itself.
+    let alone =
+        turn.as_ref().map_err(Clone::clone).and_then(|turn| turn.begin().map_err(|error| error.to_string()));
     let networks = networks(conf, &context.journal);
+    // Read before the entries are: an ADD writes its entry before it leads a port or has a pod masqueraded.
     let pointing = Pointing::read(networks.keys());
     let (entries, unread) = context.journal.picture()?.as_far_as_known();
     kept.broken.extend(unread.map(|error| error.to_string()));
-    let turn = context.turn()?;
     let wired = || entries.iter().filter(|entry| entry.state == EntryState::Wired);
     let ports: Vec<PortMapping> = wired().flat_map(|entry| entry.ports.clone()).collect();
     // Of other networks, those that have pods; the rest is taken away below.
-    let living = networks
+    let living_networks = networks
         .iter()
         .filter(|(network, _)| **network == conf.network || wired().any(|entry| entry.network == **network));
-    let preparation = ground.preparation(living, &claim.node.addresses, &ports);
-    match wiring::host::prepare(&ground.uplink, &preparation, &turn) {
+    let preparation = ground.preparation(living_networks, &claim.node.addresses, &ports);
+    let settled = alone.and_then(|alone| {
+        let living = || living(&context.journal);
+        wiring::host::settle(&ground.uplink, &preparation, &alone, living).map_err(|error| error.to_string())
+    });
+    match settled {
         Ok(changed) => kept.mended.extend(changed),
-        Err(error) => {
-            kept.broken.push(error.to_string());
-            kept.unprepared = Some(error.to_string());
+        Err(words) => {
+            kept.broken.push(words.clone());
+            kept.unprepared = Some(words);
         }
     }
     for entry in wired() {
@@ -74,19 +82,23 @@ pub fn keep(conf: &NetConf) -> Result<Kept, CniError> {
             Err(error) => kept.broken.push(format!("{}: {error}", entry.attachment())),
         }
     }
-    match pointing {
-        Ok(pointing) => remove_stale_elements(&mut host, &context, &pointing, &mut kept)?,
-        Err(error) => kept.broken.push(error.to_string()),
-    }
-    remove_stale_networks(&mut host, &context, &conf.network, &mut kept)?;
-    remove_stale(&mut host, &context, &claim, &ground, &mut kept)?;
+    // Each by itself: what cannot be written or asked for one of them is no reason to leave the others.
+    let outcomes = [
+        pointing
+            .map_err(CniError::from)
+            .and_then(|pointing| remove_stale_elements(&mut host, &context, &pointing, &mut kept)),
+        remove_stale_networks(&mut host, &context, &conf.network, &mut kept),
+        remove_stale(&mut host, &context, &claim, &ground, &mut kept),
+    ];
+    kept.broken.extend(outcomes.into_iter().filter_map(Result::err).map(|error| error.to_string()));
     Ok(kept)
 }
 
-/// What each network asks of the node: the agent's own as it is configured, others as their last ADD said.
+/// What each network asks of the node, as its last ADD said: the list that runtimes read may have been edited since the
+/// agent began. Before the first ADD the agent's own configuration counts.
 fn networks(conf: &NetConf, journal: &Journal) -> Networks {
     let mut networks = journal.networks();
-    networks.insert(conf.network.clone(), asks(conf));
+    networks.entry(conf.network.clone()).or_insert_with(|| asks(conf));
     networks
 }
 

@@ -416,9 +416,10 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn of(uplink: Uplink, claim: &ClaimFile, journal: &Journal) -> Self {
+    /// In the boot of this id.
+    pub(super) fn of(uplink: Uplink, claim: &ClaimFile, journal: &Journal, boot_id: &str) -> Self {
         Self {
-            advertisements: advertisements(journal, claim, &uplink.name),
+            advertisements: advertisements(journal, boot_id, &uplink.name),
             uplink,
             address_space: claim.node.network.address_space.clone(),
             node_addresses: claim.node.addresses.clone(),
@@ -449,9 +450,10 @@ impl Ground {
 }
 
 /// What the record of changed sysctls says of the uplink. Where it cannot be read the uplink is seen as it is.
-fn advertisements(journal: &Journal, claim: &ClaimFile, uplink: &str) -> Advertisements {
+/// What a former boot changed says nothing of this one.
+fn advertisements(journal: &Journal, boot_id: &str, uplink: &str) -> Advertisements {
     let key = host::accept_ra(uplink);
-    let undo = journal.undo().ok().flatten().filter(|undo| undo.boot_id == claim.boot.id);
+    let undo = journal.undo().ok().flatten().filter(|undo| undo.boot_id == boot_id);
     let heeded = undo.is_some_and(|undo| {
         undo.sysctls.iter().any(|was| was.key == key && (was.found.as_str(), was.set.as_str()) == ("1", "2"))
     });
@@ -468,5 +470,18 @@ mod tests {
         let claim = ClaimFile::adopt(node(1, None), None, "a", "/run/x".into(), Uptime(0));
         let told: Vec<String> = prefixes(&claim).iter().map(ToString::to_string).collect();
         assert_eq!(told, ["10.240.1.0/30", "fd00:10::100/126"]);
+    }
+
+    #[test]
+    fn what_is_on_record_of_advertisements_counts_in_its_own_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(&directory.path().join("state"), &directory.path().join("data"));
+        assert_eq!(advertisements(&journal, "a", "up0"), Advertisements::AsFound);
+        let was = SysctlWas { key: host::accept_ra("up0"), found: "1".to_owned(), set: "2".to_owned() };
+        journal.change_undo(|undo| undo.take_up("a", [was])).unwrap();
+        assert_eq!(advertisements(&journal, "a", "up0"), Advertisements::Heeded);
+        for (boot_id, uplink) in [("b", "up0"), ("a", "up1")] {
+            assert_eq!(advertisements(&journal, boot_id, uplink), Advertisements::AsFound);
+        }
     }
 }

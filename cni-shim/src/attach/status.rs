@@ -107,7 +107,9 @@ fn wired(conf: &NetConf, claim: Option<&ClaimFile>, found: &mut Obstacles) -> Re
     // Of each family, one will do.
     let addresses: Vec<_> = ranges(claim).into_iter().map(|(first, _)| first).collect();
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
-    let ground = Ground::of(uplink, claim, &journal);
+    // One that cannot be read is among the obstacles already.
+    let boot_id = boot::boot_id(&conf.node.boot_id_file).unwrap_or_default();
+    let ground = Ground::of(uplink, claim, &journal, &boot_id);
     let asks = asks(conf);
     let preparation = ground.preparation([(&conf.network, &asks)], &addresses, &[]);
     found.to_new.extend(host::obstacles(&ground.uplink, &preparation)?);

@@ -142,7 +142,12 @@ fn readopt(
             locked.stale(&listing.claim, detail)?;
             return Err(context.stale(detail));
         }
-        locked.forget()?;
+        // A service that knows no such node may never have: only where an end was named is it somebody's wish.
+        if is_stale || matches!(listing.claim.standing, Standing::Deleting { .. }) {
+            locked.end()?;
+        } else {
+            locked.forget()?;
+        }
         log::info(format_args!(
             "node {} is gone and nothing lives on it: its claim is forgotten",
             context.conf.name

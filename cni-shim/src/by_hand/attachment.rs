@@ -2,8 +2,9 @@
 
 use super::Settings;
 use crate::{
-    attach,
+    attach::{self, Word},
     cni::{CniArgs, CniError, Invocation, NetConf},
+    journal::Uptime,
 };
 use clap::Args;
 use ipam_api::names::{ContainerId, IfName, NetworkName};
@@ -60,10 +61,12 @@ pub(super) struct DetachArguments {
 
 /// ADD; prints its result.
 pub(super) fn attach(arguments: &AttachArguments) -> Result<(), String> {
+    let since = Uptime::now();
     let (invocation, conf) = arguments.target.read(Some(arguments.netns.clone()))?;
     let said = |error: CniError| error.to_string();
     conf.node.check_access().map_err(said)?;
-    let added = attach::add(&invocation, &conf).map_err(said)?;
+    let word = if arguments.target.settings.names_file() { Word::Configured } else { Word::AsBefore };
+    let added = attach::add(&invocation, &conf, since, word).map_err(said)?;
     let mut out = std::io::stdout().lock();
     let printed = writeln!(out, "{:#}", added.result.to_json(conf.version)).and_then(|()| out.flush());
     added.announce();

@@ -51,15 +51,16 @@ pub(super) fn join(arguments: &JoinArguments) -> Result<(), String> {
     File::open(shown).map_err(|error| {
         format!("cannot read the join token in {}: {error}: check --join-token-file", shown.display())
     })?;
-    swap(&arguments.settings, &conf, &files, shown)?;
-    // Whoever gave the join token wants the node, whether or not it was deleted before.
+    // Whoever gave the join token wants the node, whether or not it was deleted before. First, for once there is a token
+    // none is joined with any more.
     let journal = Journal::at(&conf.node.state_dir, &conf.node.data_dir);
     match journal.ended(&conf.node.name) {
         Ok(None) => Ok(()),
         Ok(Some(_)) => journal.lock().and_then(|mut locked| locked.forget_end()),
         Err(error) => Err(error),
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    swap(&arguments.settings, &conf, &files, shown)
 }
 
 /// Another token, by the one that there is.

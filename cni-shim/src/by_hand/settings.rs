@@ -62,6 +62,11 @@ impl Settings {
         Ok(conf)
     }
 
+    /// Whether a configuration file is named.
+    pub(super) fn names_file(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// The configuration file with what the command line says instead.
     pub(super) fn read(&self) -> Result<Conf, String> {
         let mut conf = match &self.config {

@@ -115,6 +115,13 @@ fn settle(journal: &Journal, path: &Path, ours: &str) -> Result<(), InstallError
     Ok(())
 }
 
+/// Whether a file is there that is not as we left it.
+pub(super) fn is_edited(journal: &Journal, path: &Path) -> Result<bool, InstallError> {
+    let there = read(path).map_err(|source| InstallError::Write { path: path.to_owned(), source })?;
+    let undo = journal.undo()?.unwrap_or_default();
+    Ok(there.is_some_and(|there| is_anothers(&undo, path, &there)))
+}
+
 /// Whether a file is not as we left it. One under another name is measured by what we put beside it: somebody may
 /// have renamed ours.
 fn is_anothers(undo: &Undo, path: &Path, there: &There) -> bool {

@@ -2,8 +2,8 @@
 //! that was killed goes on when it is run again.
 
 use super::{
-    InstallError, PLUGIN,
-    file::{self, Gone},
+    InstallError, PATIENCE, PLUGIN,
+    file::{self, Access, Edited, Gone},
     lock,
     upkeep::agent_lock,
 };
@@ -11,7 +11,7 @@ use crate::{
     attach::{prefixes, turn},
     cni::netconf::NodeConf,
     fault::{self, Point},
-    journal::{FileWas, Journal, SysctlWas, boot},
+    journal::{FileWas, Journal, Leaving, SysctlWas, boot},
     wiring::{
         Host, firewall, host_ports,
         survey::{Survey, remove_proxies, survey},
@@ -21,7 +21,11 @@ use crate::{
     },
 };
 use serde::Serialize;
-use std::{collections::BTreeSet, fs::TryLockError, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    fs::{self, TryLockError},
+    net::IpAddr,
+};
 
 /// What becomes of a node with pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +70,23 @@ pub fn uninstall(node: &NodeConf, uplink: Option<&str>, pods: Pods) -> Result<Re
     let is_binary = |file: &FileWas| file.path.file_name().is_some_and(|name| name == PLUGIN);
     let (binaries, lists): (Vec<&FileWas>, Vec<&FileWas>) =
         undo.files.iter().partition(|file| is_binary(file));
+    let mut taken = Vec::new();
     for file in lists {
-        take_away(&journal, file, &mut removed)?;
+        let content = fs::read(&file.path).ok();
+        if take_away(&journal, file, &mut removed)? == Gone::AsFound {
+            taken.extend(content.map(|content| (&file.path, content)));
+        }
     }
-    // From here on no pod is started. One that was being started when we looked is there by now.
-    let _leaving = journal.begin_leaving()?;
-    refuse_pods(&journal, &mut host, &boot_id, pods)?;
+    let leaving = match begin(&journal, &mut host, &boot_id, pods) {
+        Ok(leaving) => leaving,
+        Err(error) => {
+            // The node goes on: so does its runtime.
+            for (path, content) in taken {
+                file::place(&journal, path, &content, Access::Text, Edited::Stays)?;
+            }
+            return Err(error);
+        }
+    };
     for file in binaries {
         take_away(&journal, file, &mut removed)?;
     }
@@ -85,9 +100,17 @@ pub fn uninstall(node: &NodeConf, uplink: Option<&str>, pods: Pods) -> Result<Re
     fault::at(Point::UninstallAfterRules);
     remove_answers(&journal, &mut host, uplink, &mut removed)?;
     put_sysctls_back(&journal, boot_id, &mut removed)?;
+    leaving.has_left()?;
     fault::at(Point::UninstallAfterSysctls);
     journal.forget_undo()?;
     Ok(removed)
+}
+
+/// From here on no pod is started. One that was being started when we looked is there by now.
+fn begin(journal: &Journal, host: &mut Host, boot_id: &str, pods: Pods) -> Result<Leaving, InstallError> {
+    let leaving = journal.begin_leaving(PATIENCE)?.ok_or(InstallError::PodStarts)?;
+    refuse_pods(journal, host, boot_id, pods)?;
+    Ok(leaving)
 }
 
 fn refuse_pods(journal: &Journal, host: &mut Host, boot_id: &str, pods: Pods) -> Result<(), InstallError> {
@@ -124,14 +147,15 @@ fn close_loopback(host: &mut Host) -> Result<(), InstallError> {
     Ok(())
 }
 
-fn take_away(journal: &Journal, file: &FileWas, removed: &mut Removed) -> Result<(), InstallError> {
+fn take_away(journal: &Journal, file: &FileWas, removed: &mut Removed) -> Result<Gone, InstallError> {
     let path = file.path.display();
-    match (file::take_away(journal, file)?, &file.found) {
+    let gone = file::take_away(journal, file)?;
+    match (&gone, &file.found) {
         (Gone::AsFound, None) => removed.done.push(format!("{path} is gone")),
         (Gone::AsFound, Some(_)) => removed.done.push(format!("{path} is again what it was")),
         (Gone::Changed, _) => removed.left.push(format!("{path} was changed since: it stays as it is")),
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// Ends answers for addresses of the block: nobody is behind them any more, or is to be.
@@ -160,7 +184,7 @@ fn put_sysctls_back(journal: &Journal, boot_id: String, removed: &mut Removed) -
     let mut changed = |was: &SysctlWas| {
         removed.left.push(format!("{} was changed since: it stays as it is", was.key));
     };
-    let mut going_back = Vec::new();
+    let (mut going_back, is_decided) = (Vec::new(), !undo.going_back.is_empty());
     // By a run that was killed, and not long ago: whatever uses the node again ends it.
     for was in undo.going_back {
         match was.is_anothers(sysctl::read(&was.key)?.as_deref()) {
@@ -168,7 +192,7 @@ fn put_sysctls_back(journal: &Journal, boot_id: String, removed: &mut Removed) -
             false => going_back.push(was),
         }
     }
-    if going_back.is_empty() {
+    if !is_decided {
         // Decided once for all of them: what goes back takes others along.
         let changes: Vec<Change> = undo.sysctls.iter().map(change).collect();
         let ours = standing(&changes)?;

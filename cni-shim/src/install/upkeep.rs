@@ -3,7 +3,7 @@
 
 use super::{
     InstallError, Installation, enlarge_neighbour_table,
-    file::{Edited, Placed},
+    file::{Edited, Placed, is_edited},
     forward_drop, lock, place_list, stay, told,
 };
 use crate::{
@@ -17,6 +17,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io,
+    path::Path,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -146,33 +147,45 @@ impl Upkeep {
             return Ok(());
         }
         let journal = self.installation.journal();
-        let (path, placed) = match part {
+        // Asked first: what somebody has changed may name plugins that are not there, and is not ours to put right.
+        let path = match part {
+            Part::Binary => self.installation.binary(),
+            Part::Configuration => self.installation.there().0,
+        };
+        if part == Part::Configuration && is_edited(&journal, &path)? {
+            self.leave(part, &path, words);
+            return Ok(());
+        }
+        let placed = match part {
             Part::Binary => {
                 let _turn = lock(&journal)?;
                 self.installation.begin(&journal)?;
-                (self.installation.binary(), self.installation.place_binary(&journal, Edited::Stays)?)
+                self.installation.place_binary(&journal, Edited::Stays)?
             }
             Part::Configuration => {
                 let kept = attach::keep(&self.installation.conf)?;
                 kept.unprepared.map_or(Ok(()), |why| Err(InstallError::NotSetUp(why)))?;
                 let _turn = lock(&journal)?;
                 let list = self.installation.list()?;
-                let placed = place_list(&journal, &list, Edited::Stays)?;
-                (list.path, placed)
+                place_list(&journal, &list, Edited::Stays)?
             }
         };
         if placed == Placed::Anothers {
-            words.push(format!(
-                "{} is not as it was left: it stays as it is; to take it back run `cni-shim install` again",
-                path.display()
-            ));
-            self.anothers.insert(part);
+            self.leave(part, &path, words);
             return Ok(());
         }
         told(placed, &path).into_iter().for_each(log::warn);
         self.left.remove(&part);
         self.anothers.remove(&part);
         Ok(())
+    }
+
+    fn leave(&mut self, part: Part, path: &Path, words: &mut Vec<String>) {
+        words.push(format!(
+            "{} is not as it was left: it stays as it is; to take it back run `cni-shim install` again",
+            path.display()
+        ));
+        self.anothers.insert(part);
     }
 
     fn claim(&self) -> Result<ClaimFile, InstallError> {

@@ -75,6 +75,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it tells what the host showed once the journal was lost, and not what an ADD wrote down.
+    #[must_use]
+    pub fn is_rebuilt(&self) -> bool {
+        self.uplink.is_none()
+    }
+
     /// An address picked for an attachment, nothing done yet. `addresses` must not be empty.
     #[must_use]
     pub fn intent(

@@ -288,14 +288,22 @@ impl Locked<'_> {
         files::replace(&self.journal.strangers_path(), strangers, Durability::Process)
     }
 
-    /// Forgets claim and journal: the service confirmed that they are over. That there was one is kept.
+    /// As [`Locked::forget`], of a claim whose end the service named: that it ended is kept.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn end(&mut self) -> Result<(), JournalError> {
+        if let Some(claim) = self.claim()? {
+            self.save_end(&Ended { node: claim.node.name, claim: claim.node.claim })?;
+        }
+        self.forget()
+    }
+
+    /// Forgets claim and journal: they are over.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn forget(&mut self) -> Result<(), JournalError> {
-        if let Some(claim) = self.claim()? {
-            self.save_end(&Ended { node: claim.node.name, claim: claim.node.claim })?;
-        }
         files::remove(&self.journal.claim_path(), Durability::Power)?;
         files::remove(&self.journal.header_path(), Durability::Process)?;
         files::remove(&self.journal.strangers_path(), Durability::Process)?;

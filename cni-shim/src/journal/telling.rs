@@ -109,7 +109,7 @@ impl Locked<'_> {
             return Ok(settled);
         }
         if answer.node.is_none() && listing.request.deletion.is_some() {
-            self.forget()?;
+            self.end()?;
             settled.outcome = Some(Outcome::Ended);
             return Ok(settled);
         }

@@ -1,7 +1,7 @@
 //! Is everything that [`wire`](super::transparent::wire) made still there?
 
 use super::{
-    GATEWAY_V4, Host, HostEnd, Mac, Pod, WiringError, gateway_for,
+    GATEWAY_V4, Host, HostEnd, Mac, Pod, WiringError, firewall, gateway_for,
     host::{self, Preparation},
     host_ports,
     link::{self, Link},
@@ -68,7 +68,7 @@ pub fn check(
     }
     host::missing(wiring.uplink, preparation)?.into_iter().for_each(|words| findings.add(words));
     host_ports::missing(&wiring.publication())?.into_iter().for_each(|words| findings.add(words));
-    if wiring.egress == Egress::Masqueraded {
+    if wiring.egress == Egress::Masqueraded && !firewall::names_block(wiring.network())? {
         let bare = masquerade::missing(wiring.network(), wiring.addresses)?;
         bare.into_iter().for_each(|words| findings.add(words));
     }

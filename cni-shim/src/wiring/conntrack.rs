@@ -51,16 +51,22 @@ enum Question {
     /// Those sent to UDP ports of these addresses of the node, in the family of `pod`, that it does not answer. What
     /// goes to the same port elsewhere is other pods' talk with name servers and the like.
     Astray { at: Vec<(IpAddr, u16)>, pod: IpAddr },
+    /// Those by UDP that one of these pods, of one family, began under its own address, and that were sent where it
+    /// said: what others led elsewhere would lose its way.
+    Bare(Vec<IpAddr>),
 }
 
 impl Question {
     fn family(&self) -> u8 {
-        let (Self::From(address)
-        | Self::AnsweredBy(address)
-        | Self::With(address)
-        | Self::Astray { pod: address, .. }) = self;
+        let is_v4 = match self {
+            Self::From(address)
+            | Self::AnsweredBy(address)
+            | Self::With(address)
+            | Self::Astray { pod: address, .. } => address.is_ipv4(),
+            Self::Bare(pods) => pods.first().is_some_and(IpAddr::is_ipv4),
+        };
         // AF_INET and AF_INET6.
-        if address.is_ipv4() { 2 } else { 10 }
+        if is_v4 { 2 } else { 10 }
     }
 
     /// With tuple and filter for the kernel to choose by, where it can.
@@ -75,7 +81,7 @@ impl Question {
                 choose(CTA_TUPLE_REPLY, &source(*address), CTA_FILTER_REPLY_FLAGS, IP_SRC)
             }
             Self::With(_) => Attributes::default(),
-            Self::Astray { .. } => {
+            Self::Astray { .. } | Self::Bare(_) => {
                 let protocol = Attributes::default().with(CTA_PROTO_NUM, &UDP);
                 let tuple = Attributes::default().with_list(CTA_TUPLE_PROTO, &protocol);
                 choose(CTA_TUPLE_ORIG, &tuple, CTA_FILTER_ORIG_FLAGS, PROTO_NUM)
@@ -102,6 +108,12 @@ impl Question {
                     && at.iter().any(is_there)
                     && !is_from(answered, *pod)
             }
+            Self::Bare(pods) => {
+                let parts = attribute(began, CTA_TUPLE_PROTO).unwrap_or_default();
+                attribute(parts, CTA_PROTO_NUM) == Some(&UDP)
+                    && pods.iter().any(|pod| is_from(began, *pod) && is_to(answered, *pod))
+                    && pods.first().is_some_and(|pod| goes_where_it_was_sent(began, answered, pod.is_ipv4()))
+            }
         }
     }
 }
@@ -122,6 +134,14 @@ fn is_to(tuple: &[u8], address: IpAddr) -> bool {
     let kind = if address.is_ipv4() { CTA_IP_V4_DST } else { CTA_IP_V6_DST };
     let found = attribute(tuple, CTA_TUPLE_IP).and_then(|addresses| attribute(addresses, kind));
     found == Some(&octets(address).1[..])
+}
+
+/// Whether whoever answers is whom it was sent to.
+fn goes_where_it_was_sent(began: &[u8], answered: &[u8], v4: bool) -> bool {
+    let (source, destination) =
+        if v4 { (CTA_IP_V4_SRC, CTA_IP_V4_DST) } else { (CTA_IP_V6_SRC, CTA_IP_V6_DST) };
+    let part = |tuple, kind| attribute(tuple, CTA_TUPLE_IP).and_then(|addresses| attribute(addresses, kind));
+    part(began, destination).is_some() && part(began, destination) == part(answered, source)
 }
 
 fn octets(address: IpAddr) -> (u16, Vec<u8>) {
@@ -176,13 +196,22 @@ pub struct Forgetting {
     pub pods: Vec<IpAddr>,
     /// UDP ports of the node that lead to a pod from now on.
     pub udp: Vec<Led>,
+    /// Addresses of pods that are masqueraded from now on.
+    pub bare: Vec<IpAddr>,
 }
 
 impl Forgetting {
     /// All that a pod had to do with.
     #[must_use]
     pub fn pod(addresses: &[IpAddr]) -> Self {
-        Self { pods: addresses.to_vec(), udp: Vec::new() }
+        Self { pods: addresses.to_vec(), ..Self::default() }
+    }
+
+    /// What pods that are masqueraded from now on go on sending by UDP under their own addresses. What they have by
+    /// TCP goes on until it ends: in the midst of it another address would end it.
+    #[must_use]
+    pub fn bare(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self { bare: addresses.into_iter().collect(), ..Self::default() }
     }
 
     /// What was sent to a pod's UDP ports before they were its own.
@@ -196,7 +225,7 @@ impl Forgetting {
             };
             udp.extend(addresses.iter().filter_map(towards));
         }
-        Self { pods: Vec::new(), udp }
+        Self { udp, ..Self::default() }
     }
 
     /// Whether there is something to be done. Where nothing tracks connections the question alone would make
@@ -225,7 +254,7 @@ impl Forgetting {
     }
 
     /// Starts [`Forgetting::forget`] in a process of its own: `<this program> forget [--pod ADDRESS]…
-    /// [--udp PORT[@ADDRESS]=POD]…`. It keeps `lock` until it has ended.
+    /// [--udp PORT[@ADDRESS]=POD]…`; what is `bare` is not for it. It keeps `lock` until it has ended.
     ///
     /// # Errors
     /// When the process can't be started.
@@ -251,7 +280,10 @@ impl Forgetting {
             let at: Vec<IpAddr> = at.map_or_else(|| all.copied().collect(), |at| vec![at]);
             by_pod.entry(*pod).or_default().extend(at.into_iter().map(|at| (at, *port)));
         }
-        pods.chain(by_pod.into_iter().map(|(pod, at)| Question::Astray { at, pod })).collect()
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = self.bare.iter().copied().partition(IpAddr::is_ipv4);
+        let bare = [v4, v6].into_iter().filter(|pods| !pods.is_empty()).map(Question::Bare);
+        let astray = by_pod.into_iter().map(|(pod, at)| Question::Astray { at, pod });
+        pods.chain(astray).chain(bare).collect()
     }
 }
 
@@ -309,6 +341,13 @@ mod tests {
         assert!(!astray(&[8053]).means(&led), "it leads to the pod already");
         assert!(!astray(&[5053]).means(&straight));
         assert!(!astray(&[8053]).means(&between(vm, away, away)), "it goes past the node");
+        let bare = |connection: &[u8]| Question::Bare(vec![away, pod]).means(connection);
+        assert!(bare(&between(pod, away, away)), "it goes out under the pod's own address");
+        assert!(!bare(&between(pod, node, away)), "somebody leads it elsewhere");
+        let [began, answered] =
+            [tuple(CTA_TUPLE_ORIG, pod, away, 53), tuple(CTA_TUPLE_REPLY, away, node, 5053)];
+        assert!(!bare(&[began.as_bytes(), answered.as_bytes()].concat()), "it is masqueraded");
+        assert!(!bare(&between(vm, away, away)), "it is nobody's of them");
         // What is cut says less, and upsets nobody.
         assert!((0..straight.len() / 2).all(|end| !astray(&[8053]).means(&straight[..end])));
     }
@@ -324,6 +363,8 @@ mod tests {
         let own = ["127.0.0.1", "10.240.0.10", "fd00::a"].map(|text| text.parse().unwrap());
         let questions = Forgetting { udp, ..Forgetting::pod(&pods) }.questions(&own);
         assert_eq!(questions.len(), 5);
+        let bare = Forgetting::bare(pods).questions(&own);
+        assert_eq!(bare, pods.map(|pod| Question::Bare(vec![pod])), "a walk for each family");
         let at = [(own[0], 53), (own[1], 53), (own[1], 7)].to_vec();
         assert!(questions.contains(&Question::Astray { at, pod: pods[0] }), "{questions:?}");
         assert!(questions.contains(&Question::Astray { at: vec![(own[2], 53)], pod: pods[1] }));

@@ -6,22 +6,34 @@
 
 use super::{
     WiringError,
+    conntrack::Forgetting,
     host::Masquerade,
+    masquerade::Pods,
     nftables::{self, Family, Rule},
 };
 use ipnet::IpNet;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, Read, Write as _},
     net::IpAddr,
     path::Path,
-    process::{Command, Stdio},
+    process::{ChildStderr, ChildStdin, Command, Output, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
 /// Our table, of family inet.
 pub const TABLE: &str = "vnet_ipam";
+
+/// Longest wait for `nft`, which takes milliseconds: others wait for whoever starts it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where `nft` is looked for when `PATH` has no such file: runtimes start plugins with any `PATH`.
 const NFT: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
@@ -33,7 +45,30 @@ pub struct Chain {
     hook: &'static str,
     /// Maps and sets that its rules look into: made where they are not there, with what is in them left alone.
     sets: Vec<String>,
+    /// The network whose pods its rules know by its sets: whoever makes them puts these in at the same time.
+    network: Option<String>,
     rules: Vec<String>,
+}
+
+/// How a chain was made, as the comment of each of its rules says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Making {
+    /// With so many rules.
+    Of(usize),
+    /// By versions that did not say how many; their rules name blocks, not pods.
+    Uncounted,
+}
+
+impl Making {
+    fn of(comment: &str) -> Option<Self> {
+        let mut words = comment.strip_prefix("cni-shim ")?.split(' ');
+        match (words.next()?, words.next()) {
+            (hash, None) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Some(Self::Uncounted)
+            }
+            (count, _) => count.parse().ok().map(Self::Of),
+        }
+    }
 }
 
 impl Chain {
@@ -59,13 +94,14 @@ impl Chain {
     /// Whether it is there as it was made at some time, with another configuration, claim or version maybe: all
     /// rules of one making and no other.
     fn is_whole_in(&self, rules: &[Rule]) -> bool {
-        let found: Vec<&Rule> = rules.iter().filter(|rule| rule.chain == self.name).collect();
-        let Some(mark) = found.first().and_then(|rule| rule.comment.as_deref()) else { return false };
-        let count = mark.strip_prefix("cni-shim ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        count == Some(found.len()) && found.iter().all(|rule| rule.comment.as_deref() == Some(mark))
+        match making(&self.name, rules) {
+            Some(Making::Of(count)) => count == rules.iter().filter(|rule| rule.chain == self.name).count(),
+            Some(Making::Uncounted) => true,
+            None => false,
+        }
     }
 
-    fn script(&self) -> String {
+    fn script(&self, pods: &Pods) -> String {
         let (name, mark) = (&self.name, self.mark());
         // Adding it first makes the deletion valid on a first run; all of it is one transaction.
         let mut text = format!(
@@ -80,8 +116,23 @@ impl Chain {
             let _ = writeln!(text, "  {rule} comment \"{mark}\"");
         }
         text.push_str(" }\n}\n");
+        let pods = self.network.iter().flat_map(|network| pods.of(network));
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = pods.partition(IpAddr::is_ipv4);
+        for ((set, _), addresses) in masquerade_sets(name).iter().zip([v4, v6]) {
+            if !addresses.is_empty() {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let _ = writeln!(text, "add element inet {TABLE} {set} {{ {} }}", addresses.join(", "));
+            }
+        }
         text
     }
+}
+
+/// How the chain of that name was made; none where it has no rules, or not all of them of one making.
+fn making(chain: &str, rules: &[Rule]) -> Option<Making> {
+    let mut comments = rules.iter().filter(|rule| rule.chain == chain).map(|rule| rule.comment.as_deref());
+    let first = comments.next()??;
+    comments.all(|comment| comment == Some(first)).then(|| Making::of(first))?
 }
 
 /// What comes from a pod; `vnet*` are libvirt's.
@@ -151,6 +202,7 @@ pub fn spoofing() -> Chain {
         name: "spoofing".to_owned(),
         hook: "type filter hook prerouting priority raw; policy accept;",
         sets: Vec::new(),
+        network: None,
         rules: vec![
             format!("{FROM_PODS} fib saddr . iif oif missing counter drop"),
             format!("{FROM_PODS} fib saddr type local counter drop"),
@@ -170,6 +222,7 @@ pub fn metadata(network: &str) -> Chain {
         name: Purpose::Metadata.chain(network),
         hook: "type filter hook prerouting priority raw; policy accept;",
         sets: Vec::new(),
+        network: None,
         rules: vec![
             format!("{FROM_PODS} ip daddr 169.254.169.254 counter drop"),
             // Amazon's and Google's by IPv6.
@@ -195,6 +248,7 @@ pub fn masquerade(network: &str, masquerade: &Masquerade) -> Chain {
     Chain {
         rules: rules.collect(),
         sets: sets.iter().map(|(set, kind)| format!("set {set} {{ type {kind}; }}")).collect(),
+        network: Some(network.to_owned()),
         name,
         hook: "type nat hook postrouting priority srcnat; policy accept;",
     }
@@ -246,7 +300,13 @@ pub fn host_ports(node: &[IpAddr]) -> Vec<Chain> {
         own.map_or_else(|| "masquerade".to_owned(), |own| format!("snat {word} to {own}"))
     };
     let sets: Vec<String> = PORT_SETS.iter().map(ToString::to_string).collect();
-    let chain = |name: &str, hook, rules| Chain { name: name.to_owned(), hook, sets: sets.clone(), rules };
+    let chain = |name: &str, hook, rules| Chain {
+        name: name.to_owned(),
+        hook,
+        sets: sets.clone(),
+        network: None,
+        rules,
+    };
     vec![
         chain("host-ports", "type nat hook prerouting priority dstnat; policy accept;", to_pods.clone()),
         // nft has no word for this priority at this hook before 1.0.8.
@@ -283,10 +343,10 @@ impl Rules {
         Self { wanted, unwanted }
     }
 
-    /// What makes it so; empty where it is.
-    fn script(&self, rules: &[Rule]) -> String {
+    /// What makes it so, with these pods in the sets that are made; empty where it is.
+    fn script(&self, rules: &[Rule], pods: &Pods) -> String {
         let mut script: String =
-            self.wanted.iter().filter(|chain| !chain.is_in(rules)).map(Chain::script).collect();
+            self.wanted.iter().filter(|chain| !chain.is_in(rules)).map(|chain| chain.script(pods)).collect();
         let is_there = |name: &str| rules.iter().any(|rule| rule.chain == name);
         let unwanted = self.unwanted.iter().filter(|(_, name)| is_there(name));
         script.extend(unwanted.map(|(purpose, name)| purpose.removal(name)));
@@ -298,7 +358,7 @@ impl Rules {
     /// # Errors
     /// When the kernel can't be asked.
     pub fn stand(&self) -> Result<bool, WiringError> {
-        Ok(self.script(&nftables::rules(TABLE)?).is_empty())
+        Ok(self.script(&nftables::rules(TABLE)?, &Pods::default()).is_empty())
     }
 
     /// True when all chains are there and do what they did when they were made. What the service says of the VNet may
@@ -311,19 +371,37 @@ impl Rules {
         Ok(self.wanted.iter().all(|chain| chain.is_whole_in(&rules)))
     }
 
-    /// Sees to it; returns whether anything had to be made. It is done in one transaction; other chains of
-    /// the table stay.
+    /// Sees to it; returns whether anything had to be made. It is done in one transaction, with the pods that `living`
+    /// then tells of, so that none of them goes bare; what comes with them is kept until it is done. Other chains of the
+    /// table stay.
     ///
     /// # Errors
     /// [`WiringError::Unsupported`] where `nft` is missing, [`WiringError::Firewall`] with its words.
-    pub fn ensure(&self) -> Result<bool, WiringError> {
-        let script = self.script(&nftables::rules(TABLE)?);
-        if script.is_empty() {
+    pub fn ensure<G>(&self, living: impl FnOnce() -> (Pods, G)) -> Result<bool, WiringError> {
+        let rules = nftables::rules(TABLE)?;
+        if self.script(&rules, &Pods::default()).is_empty() {
             return Ok(false);
         }
-        nft(&script)?;
+        let (pods, _kept) = living();
+        nft(&self.script(&rules, &pods))?;
+        // What the kernel remembers of a connection decides before any rule does.
+        let made = self
+            .wanted
+            .iter()
+            .filter(|chain| !chain.is_in(&rules))
+            .filter_map(|chain| chain.network.as_deref());
+        Forgetting::bare(made.flat_map(|network| pods.of(network))).forget();
         Ok(true)
     }
+}
+
+/// Whether the rule of a network names the block instead of its pods, as earlier versions made it.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub(super) fn names_block(network: &str) -> Result<bool, WiringError> {
+    let chain = Purpose::Masquerade.chain(network);
+    Ok(making(&chain, &nftables::rules(TABLE)?) == Some(Making::Uncounted))
 }
 
 /// Chains of networks that are none of these.
@@ -371,7 +449,7 @@ pub fn remove() -> Result<bool, WiringError> {
 
 fn nft(script: &str) -> Result<(), WiringError> {
     for program in NFT {
-        match run(program, script) {
+        match run(program, script, PATIENCE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(WiringError::io("running nft", source)),
             Ok(output) if output.status.success() => return Ok(()),
@@ -401,26 +479,55 @@ pub fn without_nft() -> Option<WiringError> {
     (!found).then(no_nft)
 }
 
-fn run(program: &str, script: &str) -> io::Result<std::process::Output> {
+/// Runs it with the script, and kills it where it does not end by itself.
+fn run(program: &str, script: &str, patience: Duration) -> io::Result<Output> {
     let mut child = Command::new(program)
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
+    let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)?;
+    let (input, words) = (child.stdin.take(), child.stderr.take());
+    let (heard, overdue) = thread::scope(|scope| {
+        let (done, end) = mpsc::channel::<()>();
+        let watch = scope.spawn(move || {
+            let overdue = end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            // It is not waited for yet: nobody else has its number.
+            overdue.then(|| kill(pid, Signal::SIGKILL))
+        });
+        let heard = talk(input, words, script);
+        drop(done);
+        (heard, watch.join().ok().flatten().is_some())
+    });
+    let status = child.wait()?;
+    if overdue {
+        let told = format!("it did not end in {} s", patience.as_secs_f32());
+        return Err(io::Error::new(io::ErrorKind::TimedOut, told));
+    }
+    Ok(Output { status, stdout: Vec::new(), stderr: heard? })
+}
+
+/// Hands the script over; what is said until the end.
+fn talk(input: Option<ChildStdin>, words: Option<ChildStderr>, script: &str) -> io::Result<Vec<u8>> {
+    if let Some(mut input) = input {
         match input.write_all(script.as_bytes()) {
             // It gave up early: its own words say more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             outcome => outcome?,
         }
     }
-    child.wait_with_output()
+    let mut heard = Vec::new();
+    if let Some(mut words) = words {
+        words.read_to_end(&mut heard)?;
+    }
+    Ok(heard)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     fn chain() -> Chain {
         spoofing()
@@ -452,9 +559,13 @@ mod tests {
         let earlier = made(2, "cni-shim 2 0000000000000000");
         assert!(chain.is_whole_in(&earlier) && !chain.is_in(&earlier));
         assert!(!chain.is_whole_in(&earlier[1..]) && !chain.is_whole_in(&[]));
-        for mark in ["cni-shim 2", "cni-shim 0000", "somebody's 2 0000"] {
+        for mark in ["cni-shim 2", "cni-shim 0000", "somebody's 2 0000", "cni-shim 00000000"] {
             assert_eq!(chain.is_whole_in(&made(2, mark)), mark == "cni-shim 2", "{mark}");
         }
+        // By a version that did not say how many there are.
+        let before = made(3, "cni-shim 0123456789abcdef");
+        assert!(chain.is_whole_in(&before) && !chain.is_in(&before));
+        assert!(!chain.is_whole_in(&[&before[..], &whole[..1]].concat()), "rules of two makings");
         assert!(chain.is_whole_in(&whole));
     }
 
@@ -470,7 +581,37 @@ mod tests {
                 format!("ip6 saddr @{v6} ip6 daddr != {{ fd00::/48, ff00::/8 }} masquerade"),
             ]
         );
+        let mut pods = Pods::default();
+        pods.add(&"prod".parse().unwrap(), &["10.240.1.7", "fd00::7"].map(|text| text.parse().unwrap()));
+        pods.add(&"two".parse().unwrap(), &["10.240.1.8".parse().unwrap()]);
+        let script = chain.script(&pods);
+        assert!(script.contains(&format!("add element inet vnet_ipam {v4} {{ 10.240.1.7 }}")), "{script}");
+        assert!(
+            script.contains(&format!("{v6} {{ fd00::7 }}")) && !script.contains("10.240.1.8"),
+            "{script}"
+        );
         let other = masquerade("two", &Masquerade { except });
         assert!(chain.name != other.name && masqueraded("two").iter().all(|set| *set != v4 && *set != v6));
+    }
+
+    #[test]
+    fn an_nft_that_hangs_is_ended_whether_or_not_it_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = |script: &str| {
+            let path = directory.path().join("nft");
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        // More than a pipe holds.
+        let long = "#\n".repeat(100_000);
+        for (script, input) in
+            [("exec sleep 600", "x"), ("exec sleep 600", &long), ("cat; exec sleep 600", &long)]
+        {
+            let error = run(&program(script), input, Duration::from_millis(50)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{script}");
+        }
+        let said = run(&program("cat >/dev/null; echo no >&2; exit 1"), &long, PATIENCE).unwrap();
+        assert_eq!((said.status.code(), said.stderr.as_slice()), (Some(1), &b"no\n"[..]));
     }
 }

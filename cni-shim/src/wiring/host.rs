@@ -1,10 +1,13 @@
 //! What the node itself needs before a pod can talk: forwarding, proxy answers, rules.
 
 use super::{
-    Host, Uplink, WiringError, firewall, route,
+    Host, Uplink, WiringError, firewall,
+    masquerade::Pods,
+    route,
     sysctl::{self, Change, Setting},
     turn::{self, Alone, Turn},
 };
+use crate::fault::{self, Point};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -71,27 +74,43 @@ pub struct Masquerade {
 /// one process at a time, whose turn it is, and told first to whoever may have to put it back.
 ///
 /// What fails keeps nothing else from being seen to: least of all the rules, which keep pods from using
-/// others' addresses.
+/// others' addresses. Where rules are made, `living` tells whom they are to know from the first; what comes with the
+/// pods is kept until then.
 ///
 /// # Errors
 /// [`WiringError::Sysctl`] naming path and value, [`WiringError::Unsupported`] naming the package where
 /// `nft` is missing, [`WiringError::Firewall`] with nft's words, [`WiringError::Io`] for `turn`,
 /// [`WiringError::Several`].
-pub fn prepare(
+pub fn prepare<G>(
     uplink: &Uplink,
     preparation: &Preparation<'_>,
     turn: &Turn,
+    living: impl FnOnce() -> (Pods, G),
 ) -> Result<Vec<String>, WiringError> {
-    let rules = rules(preparation);
-    if unset(uplink, preparation).is_ok_and(|unset| unset.is_empty()) && rules.stand()? {
+    if unset(uplink, preparation).is_ok_and(|unset| unset.is_empty()) && rules(preparation).stand()? {
         return Ok(Vec::new());
     }
-    let alone = turn.begin()?;
+    settle(uplink, preparation, &turn.begin()?, living)
+}
+
+/// As [`prepare`], for whoever has the turn already.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn settle<G>(
+    uplink: &Uplink,
+    preparation: &Preparation<'_>,
+    alone: &Alone<'_>,
+    living: impl FnOnce() -> (Pods, G),
+) -> Result<Vec<String>, WiringError> {
     let mut changed = Vec::new();
     let mut errors = Vec::new();
-    errors.extend(set(uplink, preparation, &alone, &mut changed).err());
-    match rules.ensure() {
-        Ok(true) => changed.push("rules of table inet vnet_ipam".to_owned()),
+    errors.extend(set(uplink, preparation, alone, &mut changed).err());
+    match rules(preparation).ensure(living) {
+        Ok(true) => {
+            fault::at(Point::SetUpAfterRules);
+            changed.push("rules of table inet vnet_ipam".to_owned());
+        }
         Ok(false) => {}
         Err(error) => errors.push(error),
     }

@@ -10,7 +10,13 @@ use super::{
     host_ports::{address, octets},
     nftables::{self, Element},
 };
-use std::{io, net::IpAddr, slice};
+use ipam_api::names::NetworkName;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    slice,
+};
 
 /// Under which address a pod is seen outside the VNet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,6 +26,22 @@ pub enum Egress {
     Plain,
     /// The node's, where its network's rule says so.
     Masqueraded,
+}
+
+/// Pods that live, by network, as rules made anew have to know them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pods(BTreeMap<NetworkName, BTreeSet<IpAddr>>);
+
+impl Pods {
+    /// Addresses of one more, or of one that is known already.
+    pub fn add(&mut self, network: &NetworkName, addresses: &[IpAddr]) {
+        self.0.entry(network.clone()).or_default().extend(addresses);
+    }
+
+    pub(super) fn of(&self, network: &str) -> impl Iterator<Item = IpAddr> {
+        let of_network = self.0.iter().filter(move |(name, _)| name.as_str() == network);
+        of_network.flat_map(|(_, addresses)| addresses.iter().copied())
+    }
 }
 
 fn elements(network: &str, addresses: &[IpAddr]) -> Vec<Element> {

@@ -128,7 +128,11 @@ mod tests {
         // The kernel makes one beside each that is managed so.
         let script = "sysctl -qw net.ipv6.conf.up0.use_tempaddr=2
              ip -6 addr add fd00:10::a/64 dev up0 nodad mngtmpaddr valid_lft 9000 preferred_lft 8000
-             while [ -z \"$(ip -6 addr show dev up0 temporary)\" ]; do :; done";
+             for _ in $(seq 1000); do
+                 [ -z \"$(ip -6 addr show dev up0 temporary)\" ] || exit 0
+                 sleep 0.01
+             done
+             echo 'no temporary address in ten seconds' >&2; exit 1";
         let known = known_by(script);
         assert_eq!(known, ["fd00:10::a"]);
     }

@@ -5,7 +5,7 @@ use super::{
     Host, Mac, Pod, Turn, Uplink,
     host::{self, Preparation},
     link::{self, End},
-    masquerade::Egress,
+    masquerade::{Egress, Pods},
     transparent::{Unwiring, Wired, Wiring, unwire, wire},
     uplink,
 };
@@ -187,8 +187,8 @@ impl Lab {
     pub(super) fn prepare(&self, addresses: &[IpAddr]) -> Vec<String> {
         self.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-            host::prepare(&uplink, &Preparation { addresses, ..Preparation::default() }, &self.turn())
-                .unwrap()
+            let preparation = Preparation { addresses, ..Preparation::default() };
+            host::prepare(&uplink, &preparation, &self.turn(), nobody).unwrap()
         })
     }
 
@@ -213,6 +213,11 @@ impl Lab {
             unwire(&mut Host::open().unwrap(), None, &unwiring).unwrap().removed
         })
     }
+}
+
+/// Who lives where nobody is masqueraded.
+pub(super) fn nobody() -> (Pods, ()) {
+    (Pods::default(), ())
 }
 
 pub(super) fn wiring<'a>(

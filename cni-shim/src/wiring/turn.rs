@@ -27,7 +27,10 @@ impl Turn {
     }
 
     /// Waits for it.
-    pub(super) fn begin(&self) -> Result<Alone<'_>, WiringError> {
+    ///
+    /// # Errors
+    /// [`WiringError::Io`] where the file cannot be locked.
+    pub fn begin(&self) -> Result<Alone<'_>, WiringError> {
         self.lock
             .lock()
             .map_err(|source| WiringError::io("waiting for a turn to set the node up", source))?;
@@ -49,7 +52,8 @@ impl fmt::Debug for Turn {
 ///
 /// It takes a file that root alone can open: whoever opens one can lock it, and with the network
 /// namespace's own, which anybody can open, anybody could keep pods from starting.
-pub(super) struct Alone<'a>(&'a Turn);
+#[derive(Debug)]
+pub struct Alone<'a>(&'a Turn);
 
 impl Alone<'_> {
     /// Tells what will be changed.

@@ -107,6 +107,19 @@ fn a_lost_answer_loses_nothing() {
 }
 
 #[test]
+fn whoever_joins_wants_the_node_and_may_be_killed_on_the_way() {
+    let (node, path) = node();
+    let end = node.directory.path().join("data/ended.json");
+    fs::create_dir_all(end.parent().unwrap()).unwrap();
+    fs::write(&end, r#"{"node": "n1", "claim": 1}"#).unwrap();
+    node.service.state().lose("PUT");
+    assert_eq!(join(&node).status, 1);
+    assert!(!end.exists(), "once there is a token none is joined with any more");
+    join(&node).done();
+    assert!(path.exists());
+}
+
+#[test]
 fn what_ended_since_the_answer_was_lost_is_spoken_for_by_the_new_token() {
     let (node, path) = node();
     fs::write(&path, OLD).unwrap();

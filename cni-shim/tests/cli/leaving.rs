@@ -1,7 +1,10 @@
 //! Leaving a node as it was found, whatever happened to it and whoever is at it.
 
-use crate::site::{Site, as_before, words};
-use std::fs;
+use crate::{
+    node::{SHIM, until},
+    site::{Site, as_before, words},
+};
+use std::{fs, io::Write, process::Stdio};
 
 #[test]
 fn what_others_changed_since_stays() {
@@ -51,14 +54,36 @@ fn whoever_says_so_leaves_a_node_under_pods_that_run() {
     as_before(&before, &site.traces());
 }
 
+/// Started by a runtime that took its time to say what it wanted.
+#[test]
+fn an_add_that_began_before_the_node_was_left_attaches_no_pod() {
+    let site = Site::new();
+    site.install();
+    let pod = site.node.pod();
+    let mut late = site.node.namespace.enter("env");
+    late.args(["-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CNI_COMMAND=ADD", "CNI_CONTAINERID=c"]);
+    late.args([&format!("CNI_NETNS={}", pod.path()), "CNI_IFNAME=eth0", SHIM]);
+    let mut late = late.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    until("it waits for its input", || {
+        let of = |file: &str| format!("/proc/{}/{file}", late.id());
+        let is_ours = fs::read_link(of("exe")).is_ok_and(|exe| exe == fs::canonicalize(SHIM).unwrap());
+        is_ours && fs::read_to_string(of("stat")).is_ok_and(|stat| stat.contains(") S "))
+    });
+    site.run("uninstall", &[]).done();
+    late.stdin.take().unwrap().write_all(site.node.conf.to_string().as_bytes()).unwrap();
+    let output = late.wait_with_output().unwrap();
+    let error: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["code"], 11, "{error}");
+    assert!(error.to_string().contains("cni-shim install"), "{error}");
+    assert_eq!(site.node.namespace.sh("nft list tables").trim(), "");
+    // Who begins now knows what he does.
+    site.node.add("c", &pod).done();
+}
+
 #[cfg(feature = "fault-points")]
 mod killed {
     use super::*;
-    use crate::{
-        node::{Printed, SHIM, until},
-        site::refused,
-    };
-    use std::os::unix::fs::MetadataExt;
+    use crate::{node::Printed, site::refused};
 
     #[track_caller]
     fn killed(printed: &Printed, point: &str) {
@@ -161,22 +186,22 @@ mod killed {
     fn a_pod_that_is_being_attached_is_seen_before_it_has_an_entry() {
         let site = Site::new();
         site.install();
-        let pod = site.node.pod();
+        let (pod, list) = (site.node.pod(), fs::read(site.list()).unwrap());
         let (gate, asked) = gate(&site, "add-before-intent");
         std::thread::scope(|scope| {
             let added = scope.spawn(|| site.node.run_until(&asked, "ADD", "c", &pod.path(), &site.node.conf));
             until("ADD has no entry yet", || is_reached(&gate));
             let uninstalled = scope.spawn(|| site.run("uninstall", &[]));
-            let lock = fs::metadata(site.node.state_dir().join("leaving.lock")).unwrap().ino();
-            until("it waits for the pod", || {
-                let locks = fs::read_to_string("/proc/locks").unwrap();
-                locks.lines().any(|line| line.contains("->") && line.contains(&format!(":{lock} ")))
-            });
+            until("the runtime is told, and the pod is waited for", || !site.list().exists());
             fs::remove_file(&gate).unwrap();
             added.join().unwrap().done();
             refused(&uninstalled.join().unwrap(), &["1 of them, pods/c/eth0 for one"]);
         });
         assert!(!site.node.namespace.sh("nft list tables").trim().is_empty(), "its rules are there");
+        assert_eq!(fs::read(site.list()).unwrap(), list, "the node goes on, and its runtime with it");
+        site.node.del("c", &pod.path()).done();
+        assert_eq!(words(&site.run("uninstall", &[]).done(), "left"), "");
+        assert!(!site.list().exists());
     }
 
     #[test]
@@ -195,6 +220,22 @@ mod killed {
         });
         assert_eq!(site.node.namespace.sh("nft list tables").trim(), "");
         site.node.add("c", &pod).done();
+    }
+
+    #[test]
+    fn what_was_decided_is_not_decided_again_where_all_of_it_is_somebodys_by_now() {
+        let site = Site::new();
+        site.install();
+        killed(&site.run_until("uninstall-after-decision", "uninstall", &[], &[]), "decision");
+        let undo: serde_json::Value =
+            serde_json::from_slice(&fs::read(site.path("data/install.json")).unwrap()).unwrap();
+        let decided: Vec<&str> =
+            undo["goingBack"].as_array().unwrap().iter().map(|was| was["key"].as_str().unwrap()).collect();
+        for key in &decided {
+            site.node.namespace.sh(&format!("echo 7 >/proc/sys/{key}"));
+        }
+        let left = words(&site.run("uninstall", &[]).done(), "left");
+        assert_eq!(left.lines().count(), decided.len(), "each once: {left}");
     }
 
     #[test]

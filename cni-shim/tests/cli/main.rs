@@ -16,6 +16,7 @@ mod leaks;
 mod leaving;
 mod machines;
 mod metrics;
+mod networks;
 mod node;
 mod ports;
 mod rest;

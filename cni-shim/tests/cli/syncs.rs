@@ -147,6 +147,14 @@ fn a_confirmation_whose_answer_was_lost_ends_as_well() {
     }
     assert_eq!(node.by_hand("sync").done()["outcome"], "ended");
     assert!(!node.directory.path().join("data/claim.json").exists());
+    let end = node.directory.path().join("data/ended.json");
+    assert!(!end.exists(), "a service that knows no such node names no end");
+    node.by_hand("sync").done();
+    for verb in ["PUT", "GET"] {
+        node.service.state().refuse(verb, 409, "stale-claim");
+    }
+    assert_eq!(node.by_hand("sync").done()["outcome"], "ended");
+    assert!(end.exists(), "this one does");
 
     // With a pod on it the node waits for a person.
     let pod = node.pod();

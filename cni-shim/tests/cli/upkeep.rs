@@ -85,3 +85,16 @@ fn the_agent_leaves_alone_what_somebody_edited_and_says_so_until_it_is_taken_bac
     drop(agent);
     assert!(words(&site.run("uninstall", &[]).done(), "left").is_empty());
 }
+
+#[test]
+fn a_list_that_somebody_edited_is_told_of_whatever_plugins_it_names() {
+    let site = Site::new();
+    site.install();
+    let mut edited = site.list_as_read();
+    edited["plugins"].as_array_mut().unwrap().push(json!({"type": "nowhere"}));
+    fs::write(site.list(), edited.to_string()).unwrap();
+    let agent = site.agent(&[], &["--install"]);
+    until("the report has it", || site.scrape(&agent).contains("cni_shim_files_changed 1"));
+    let said = agent.said();
+    assert!(said.contains("10-pods.conflist is not as it was left") && !said.contains("nowhere"), "{said}");
+}

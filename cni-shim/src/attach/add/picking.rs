@@ -1,6 +1,6 @@
 //! Which address a pod gets: the one that rested longest, or the one that the runtime asks for.
 
-use super::{Add, ports, refuse_live};
+use super::{Add, Word, ports, refuse_live};
 use crate::{
     attach::node::ranges,
     cni::{CniError, Code, WishedIps},
@@ -84,7 +84,9 @@ impl Add<'_> {
         entry.mac = self.wishes.mac;
         entry.ports.clone_from(&self.ports);
         entry.uplink = Some(self.ground.uplink.name.clone());
-        locked.network_asks(&self.conf.network, &self.asks)?;
+        if let (Word::Configured, Some(asks)) = (self.word, &self.asks) {
+            locked.network_asks(&self.conf.network, asks)?;
+        }
         locked.create(&entry)?;
         let behind = claim.forgotten.is_some()
             || picture.entries.iter().any(|entry| entry.is_overdue(now, self.context.conf.timeout));

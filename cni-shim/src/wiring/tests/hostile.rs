@@ -3,7 +3,7 @@
 use crate::wiring::{
     Host, Pod, WiringError,
     host::{self, Preparation},
-    testing::{Lab, Ns, VM_V4, attachment, ips, node_addresses, unwiring, wiring},
+    testing::{Lab, Ns, VM_V4, attachment, ips, nobody, node_addresses, unwiring, wiring},
     transparent::{unwire, wire},
     uplink,
 };
@@ -29,7 +29,8 @@ fn a_sysctl_that_cannot_be_set_is_named() {
     let addresses = ips(&["10.240.1.1", "fd00:10::101"]);
     let prepare = || {
         let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-        host::prepare(&uplink, &Preparation { addresses: &addresses, ..Preparation::default() }, &lab.turn())
+        let preparation = Preparation { addresses: &addresses, ..Preparation::default() };
+        host::prepare(&uplink, &preparation, &lab.turn(), nobody)
     };
     let error = with_mounts(&lab.node, READ_ONLY, prepare).unwrap_err();
     assert!(error.to_string().contains("/proc/sys/net/ipv4/ip_forward must be \"1\""), "{error}");
@@ -65,7 +66,7 @@ fn a_missing_nft_names_its_package() {
     let lab = Lab::new();
     let error = with_mounts(&lab.node, "mount -t tmpfs none /usr/sbin", || {
         let uplink = uplink::find(&mut Host::open().unwrap(), None).unwrap();
-        host::prepare(&uplink, &Preparation::default(), &lab.turn()).unwrap_err()
+        host::prepare(&uplink, &Preparation::default(), &lab.turn(), nobody).unwrap_err()
     });
     assert!(error.to_string().contains("install the package nftables"), "{error}");
 }

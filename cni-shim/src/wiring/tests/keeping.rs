@@ -6,7 +6,7 @@ use crate::wiring::{
     check::check,
     host::{self, Advertisements, Preparation},
     survey::{remove_proxies, survey},
-    testing::{Lab, attachment, ips, node_addresses, unwiring, wiring},
+    testing::{Lab, attachment, ips, nobody, node_addresses, unwiring, wiring},
     transparent::{reassert, unwire},
     uplink,
 };
@@ -282,7 +282,7 @@ fn ra_keeps_working_when_forwarding_begins() {
         };
         lab.node.run(|| {
             let uplink = uplink::find(&mut Host::open().unwrap(), Some("eth0")).unwrap();
-            host::prepare(&uplink, &preparation, &lab.turn()).unwrap()
+            host::prepare(&uplink, &preparation, &lab.turn(), nobody).unwrap()
         })
     };
     lab.node.sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_ra");

@@ -4,7 +4,9 @@ use crate::wiring::{
     Host, firewall,
     host::{self, Preparation},
     host_ports, masquerade,
-    testing::{Lab, NODE_V4, NODE_V6, Ns, VM_V4, VM_V6, attachment, ips, node_addresses, unwiring, wiring},
+    testing::{
+        Lab, NODE_V4, NODE_V6, Ns, VM_V4, VM_V6, attachment, ips, nobody, node_addresses, unwiring, wiring,
+    },
     transparent::{Unwiring, unwire, wire},
     uplink,
 };
@@ -94,6 +96,7 @@ fn masquerading_hides_pods_from_outside_only() {
                 &uplink,
                 &Preparation { addresses: &addresses, networks: vec![network], ..Preparation::default() },
                 &lab.turn(),
+                nobody,
             )
             .unwrap()
         })
@@ -161,6 +164,7 @@ fn how_long_it_takes() {
             &uplink,
             &Preparation { addresses: &addresses, ..Preparation::default() },
             &lab.turn(),
+            nobody,
         )
         .unwrap();
         println!("prepare with nothing to do: {:?}", start.elapsed());

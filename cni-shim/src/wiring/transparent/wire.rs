@@ -525,6 +525,7 @@ pub fn reassert(host: &mut Host, wiring: &Wiring<'_>) -> Result<Vec<String>, Wir
         let bare = masquerade::missing(wiring.network(), wiring.addresses)?;
         if !bare.is_empty() {
             masquerade::cover(wiring.network(), wiring.addresses)?;
+            Forgetting::bare(wiring.addresses.iter().copied()).forget();
         }
         missing.extend(bare);
     }
