@@ -37,9 +37,12 @@ ns: build ## The whole-system tests in namespaces (as root); ONLY=name for some 
 	cargo test --workspace --test namespaces -- $(ONLY)
 
 .PHONY: history
-history: ## 200,000 calls while everything goes wrong, and the proof that all was well; HISTORY_SEED=n plays one again
+history: ## 200,000 calls on each database while everything goes wrong, and the proof; HISTORY_SEED=n plays one again
 	cargo build --workspace --bins --features ipam-server/fault-points
-	HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) cargo test --workspace --test history
+	for database in $(or $(IPAM_TEST_DATABASE),sqlite postgres); do \
+		HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) IPAM_TEST_DATABASE=$$database \
+			cargo test --workspace --test history -- whatever_goes_wrong; \
+	done
 
 .PHONY: fmt
 fmt: ## Format
@@ -54,8 +57,10 @@ check: ## Format, lints, documentation, dependencies: all of it must be clean
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 
 .PHONY: bench
-bench: ## Measure the planner
-	cargo bench --workspace --benches
+bench: ## Measure the planner, and the service beside pgbench and at a million allocations; ONLY="postgres sqlite large"
+	cargo bench -p ipam-api --benches
+	cargo build --release --locked -p ipam-server --bin ipam-server
+	VNET_BIN_DIR="$(abspath $(TARGET_DIR))/release" cargo bench -p vnet-tests --bench service -- $(ONLY)
 
 FUZZED := stdin cni_args prev_result entry claim
 FUZZ := cni-shim/fuzz

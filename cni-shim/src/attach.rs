@@ -31,4 +31,4 @@ pub use node::NodeContext;
 pub(crate) use node::{prefixes, turn};
 pub use status::status;
 pub use strangers::{Asking, Probed, probe_block};
-pub use sync::{Outcome, Summary, sync};
+pub use sync::{Summary, sync};

@@ -8,10 +8,11 @@ mod status;
 
 use crate::{
     agent,
-    attach::{self, NodeContext, Outcome},
+    attach::{self, NodeContext},
     cni::netconf::{LogLevel, NetConf, NodeConf},
     fault::{self, Point},
     install::{Upkeep, When},
+    journal::Outcome,
     log,
     service::{Patience, Service},
     tally,

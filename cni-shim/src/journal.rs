@@ -19,6 +19,7 @@ pub(crate) mod picture;
 pub mod rebuild;
 pub(crate) mod store;
 pub(crate) mod strangers;
+pub(crate) mod telling;
 pub(crate) mod undo;
 
 pub use attachment_lock::AttachmentLock;
@@ -35,4 +36,5 @@ pub use picture::{Picture, Unsound};
 pub use rebuild::Found;
 pub use store::{Header, Journal, Locked, Readiness};
 pub use strangers::{News, Stranger, Strangers};
+pub use telling::{Listed, Listing, Outcome, Refusal, Settled};
 pub use undo::{FileWas, FoundFile, Places, SysctlWas, Undo};

@@ -7,6 +7,7 @@ pub use database::{BackupArgs, DatabaseArgs, DoctorArgs, Report, RestoreArgs};
 
 use crate::{api::Credentials, endpoint::Listen, store::DatabaseUrl, tls::TlsFiles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 use std::{fmt, path::PathBuf};
 
 /// Plans, reserves, records and guards the addresses of nodes and pods.
@@ -92,6 +93,10 @@ pub struct ServeArgs {
     /// Where there is no admin's token yet, make one and write it to this new file, for its owner alone.
     #[arg(long, env = "IPAM_BOOTSTRAP_TOKEN_FILE", value_name = "FILE")]
     pub bootstrap_token_file: Option<PathBuf>,
+    /// For how many days events are kept.
+    #[arg(long, env = "IPAM_KEEP_EVENTS_DAYS", default_value = "400", value_name = "DAYS",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub keep_events_days: u16,
     /// Form of the log on stderr.
     #[arg(long, env = "IPAM_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -176,6 +181,12 @@ impl ServeArgs {
 }
 
 impl ServeArgs {
+    /// How long events are kept.
+    #[must_use]
+    pub fn keep_events(&self) -> SignedDuration {
+        SignedDuration::from_hours(24 * i64::from(self.keep_events_days))
+    }
+
     /// What goes together has to be there together, wherever each half is said.
     fn check_pairs(&self) -> Result<(), String> {
         for (option, given, needed, there) in [

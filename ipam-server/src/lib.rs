@@ -14,3 +14,4 @@ pub mod peer;
 pub mod serve;
 pub mod store;
 pub mod tls;
+mod upkeep;

@@ -7,6 +7,7 @@ use crate::{
     endpoint::Endpoint,
     store::{DatabaseUrl, Store},
     tls::Tls,
+    upkeep,
 };
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -40,6 +41,7 @@ pub async fn serve(args: &ServeArgs, database: &DatabaseUrl, security: Security)
     // Ends with this function: dropped, a set ends its tasks.
     let mut background = JoinSet::new();
     background.spawn(note_uses(store.clone()));
+    background.spawn(upkeep::keep_up(store.clone(), args.keep_events()));
     let tls = match security.tls {
         None => None,
         Some(files) => {

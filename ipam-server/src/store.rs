@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod error;
 mod events;
+mod measures;
 mod mutation;
 mod nodes;
 mod plans;
@@ -27,12 +28,13 @@ mod sync;
 mod tiling;
 mod tokens;
 mod told;
+mod upkeep;
 mod vnets;
 mod writer;
 
 pub use allocations::{AllocationFilter, NodeCall};
 pub use change::{Actor, Change, Commit, Departure, Page, Precondition, Versioned, VmState, Written};
-pub use db::{DatabaseUrl, Migrated, PostgresUrl, schema_version};
+pub use db::{DatabaseUrl, Migrated, PostgresUrl, Turn, schema_version};
 pub use doctor::Diagnosis;
 pub use dump::{DumpError, Dumped, Restored, Since};
 pub use error::{Kind, Shortage, StoreError};
@@ -97,7 +99,7 @@ impl Store {
         migrated
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and keeps what it is told.
     ///
     /// # Errors
     /// It does not.
@@ -105,8 +107,7 @@ impl Store {
         if !self.writer.is_running() {
             return Err(StoreError::Unavailable("nothing is written any more".to_owned()));
         }
-        let mut read = self.db.read().await?;
-        read.fetch_one::<(i64,)>("SELECT CAST(1 AS BIGINT)", vec![]).await.map(|_| ())
+        self.db.check_answers().await
     }
 
     /// How many transactions the database undid in favour of others, and the store did again.

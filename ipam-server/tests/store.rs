@@ -33,6 +33,8 @@ mod subnets;
 mod support;
 #[path = "store/tokens.rs"]
 mod tokens;
+#[path = "store/upkeep.rs"]
+mod upkeep;
 #[path = "store/views.rs"]
 mod views;
 #[path = "store/vnets.rs"]

@@ -27,15 +27,16 @@ const TEMPLATE: &str = "template_ipam";
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs the server until it hears a line (then the server crashes, and runs again with the next line) or standard input
-/// ends, which it does with the process that holds the other end, however that one ends: then nothing is left.
+/// Runs the server until it hears a signal's name (then that ends the server, which runs again with the next line) or
+/// standard input ends, which it does with the process that holds the other end, however that one ends: then nothing is
+/// left.
 /// `$1` is the directory, the rest is the server's command.
 const KEEPER: &str = r#"
 dir=$1
 shift
-while "$@" >>"$dir/log" 2>&1 & read -r _
+while "$@" >>"$dir/log" 2>&1 & read -r signal
 do
-    kill -QUIT $!
+    kill -"$signal" $!
     wait
     echo stopped
     read -r _ || break
@@ -84,32 +85,53 @@ impl Cluster {
 
     /// Starts a cluster of its own with more settings (`name=value`).
     pub async fn start(durability: Durability, settings: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir().unwrap().keep();
-        let data = dir.join("data");
-        if geteuid().is_root() {
-            let user = User::from_name(SERVER_USER).unwrap().unwrap_or_else(|| {
-                panic!("there is no user {SERVER_USER}: install Debian's postgresql-15 (make setup)")
-            });
-            chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
-        }
-        let made = as_server_user(&program("initdb"))
-            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username=postgres"])
-            .arg("--pgdata")
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let mut all =
-            vec!["listen_addresses=".to_owned(), format!("unix_socket_directories={}", dir.display())];
+        Self::start_below(&std::env::temp_dir(), durability, settings).await
+    }
+
+    /// The same in a new directory below this one, which the server's user has to reach.
+    pub async fn start_below(below: &Path, durability: Durability, settings: &[&str]) -> Self {
+        let dir = new_directory(below);
+        made(
+            as_server_user(&program("initdb"))
+                .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"])
+                .args(["--username=postgres", "--pgdata"])
+                .arg(dir.join("data")),
+        );
+        let mut all = Vec::new();
         if durability == Durability::Unneeded {
-            all.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
+            all.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"]);
         }
         // The last word counts.
-        all.extend(settings.iter().map(|&setting| setting.to_owned()));
+        all.extend(settings);
+        let cluster = Self::launch(dir, &all).await;
+        let mut admin = cluster.admin().await;
+        admin.execute(AssertSqlSafe(format!("CREATE ROLE {OWNER} LOGIN"))).await.unwrap();
+        cluster
+    }
+
+    /// A copy of this running cluster that follows it from now on, and only reads until it is promoted. Settings that
+    /// concern replication have to be the primary's at least.
+    pub async fn standby(&self, settings: &[&str]) -> Self {
+        let dir = new_directory(&std::env::temp_dir());
+        made(
+            as_server_user(&program("pg_basebackup"))
+                .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--username=postgres"])
+                .arg("--host")
+                .arg(&self.dir)
+                .arg("--pgdata")
+                .arg(dir.join("data")),
+        );
+        Self::launch(dir, settings).await
+    }
+
+    /// Runs the server whose data are in a directory, until it takes connections.
+    async fn launch(dir: PathBuf, settings: &[&str]) -> Self {
+        let sockets = format!("unix_socket_directories={}", dir.display());
         let mut keeper = as_server_user(Path::new("/bin/sh"));
-        keeper.args(["-c", KEEPER, "keeper"]).arg(&dir).arg(program("postgres")).arg("-D").arg(&data);
-        for setting in all {
-            keeper.arg("-c").arg(setting);
+        keeper.args(["-c", KEEPER, "keeper"]).arg(&dir).arg(program("postgres")).arg("-D");
+        keeper.arg(dir.join("data")).args(["-c", "listen_addresses=", "-c", &sockets]);
+        for setting in settings {
+            keeper.args(["-c", setting]);
         }
         // A group of its own: Ctrl-C at the terminal is for the tests, and their end ends it.
         let mut keeper =
@@ -117,26 +139,34 @@ impl Cluster {
         let (orders, answers) = (keeper.stdin.take(), BufReader::new(keeper.stdout.take().unwrap()));
         let (databases, ended) = (AtomicU32::new(0), Mutex::default());
         let cluster = Self { dir, keeper, orders, answers, databases, ended };
-        let mut admin = cluster.admin().await;
-        admin.execute(AssertSqlSafe(format!("CREATE ROLE {OWNER} LOGIN"))).await.unwrap();
+        drop(cluster.admin().await);
         cluster
     }
 
-    fn order(&mut self) {
-        self.orders.as_mut().unwrap().write_all(b"\n").unwrap();
+    fn order(&mut self, word: &str) {
+        writeln!(self.orders.as_mut().unwrap(), "{word}").unwrap();
     }
 
-    /// The server crashes, and nobody is at its socket.
-    pub fn stop(&mut self) {
-        self.order();
+    fn end(&mut self, signal: &str) {
+        self.order(signal);
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
         assert_eq!(line, "stopped\n");
     }
 
+    /// The server crashes, and nobody is at its socket.
+    pub fn stop(&mut self) {
+        self.end("QUIT");
+    }
+
+    /// The server's first process is killed without a word; the others find that out by themselves.
+    pub fn kill(&mut self) {
+        self.end("KILL");
+    }
+
     /// Runs a stopped server again, until it takes connections.
     pub async fn run(&mut self) {
-        self.order();
+        self.order("go");
         drop(self.admin().await);
     }
 
@@ -222,6 +252,24 @@ impl Drop for Lease {
             ended.push(std::mem::take(&mut self.name));
         }
     }
+}
+
+/// Where a cluster keeps everything, below a directory; its user's.
+fn new_directory(below: &Path) -> PathBuf {
+    let dir = tempfile::Builder::new().prefix("ipam-pg-").tempdir_in(below).unwrap().keep();
+    if geteuid().is_root() {
+        let user = User::from_name(SERVER_USER).unwrap().unwrap_or_else(|| {
+            panic!("there is no user {SERVER_USER}: install Debian's postgresql-15 (make setup)")
+        });
+        chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
+    }
+    dir
+}
+
+/// Runs what makes a cluster's data.
+fn made(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A program that runs as the user that may run a server.

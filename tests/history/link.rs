@@ -2,7 +2,7 @@
 
 use crate::{
     history::{Ask, Call, Recorder, Said},
-    network::{Network, Wire},
+    network::{Network, Weather, Wire},
 };
 use anyhow::{Context, Result};
 use ipam_api::{
@@ -12,14 +12,17 @@ use ipam_api::{
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Runtime;
 
-/// Longest wait for an answer: a tenth of what a shim has by default, so that a run sees more.
-const BUDGET: Duration = Duration::from_millis(400);
+/// Longest wait for an answer: less than a shim has by default, so that a run sees more.
+const BUDGET: Duration = Duration::from_millis(600);
+/// The same while all is well: the machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One actor's connection to the service.
 #[derive(Debug)]
 pub(crate) struct Link {
     actor: String,
-    client: Client,
+    hurried: Client,
+    patient: Client,
     runtime: Runtime,
     recorder: Arc<Recorder>,
     wire: Arc<Wire>,
@@ -55,10 +58,14 @@ impl Link {
     /// An actor's link over a wire of its own.
     pub(crate) fn new(actor: &str, network: &Network, recorder: &Arc<Recorder>) -> Result<Self> {
         let (wire, address) = network.wire(actor)?;
-        let settings = Settings { timeout: BUDGET, connect_timeout: BUDGET, ..Settings::default() };
+        let client = |timeout| -> Result<Client> {
+            let settings = Settings { timeout, connect_timeout: timeout, ..Settings::default() };
+            Ok(Client::new(format!("http://{address}").parse()?, settings)?)
+        };
         Ok(Self {
             actor: actor.to_owned(),
-            client: Client::new(format!("http://{address}").parse()?, settings)?,
+            hurried: client(BUDGET)?,
+            patient: client(PATIENCE)?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             recorder: Arc::clone(recorder),
             wire,
@@ -80,13 +87,20 @@ impl Link {
         &self.recorder
     }
 
+    fn client(&self) -> &Client {
+        match self.wire.weather() {
+            Weather::Foul => &self.hurried,
+            Weather::Fair => &self.patient,
+        }
+    }
+
     /// Asks for something without which there is no run; not written down.
     pub(crate) fn found<T>(
         &self,
         what: &str,
         request: impl AsyncFnOnce(&Client) -> Result<Answer<T>, ClientError>,
     ) -> Result<T> {
-        let answer = self.runtime.block_on(request(&self.client));
+        let answer = self.runtime.block_on(request(self.client()));
         Ok(answer.with_context(|| format!("asking for {what}"))?.value)
     }
 
@@ -96,7 +110,7 @@ impl Link {
         what: &str,
         request: impl AsyncFnOnce(&Client) -> Result<AllPages<T>, ClientError>,
     ) -> Result<Vec<T>> {
-        let pages = self.runtime.block_on(request(&self.client));
+        let pages = self.runtime.block_on(request(self.client()));
         Ok(pages.with_context(|| format!("asking for {what}"))?.into_items())
     }
 
@@ -108,7 +122,7 @@ impl Link {
         request: impl AsyncFnOnce(&Client) -> Result<Answer<T>, ClientError>,
     ) -> Reply<T> {
         let asked = self.recorder.tick();
-        let result = self.runtime.block_on(request(&self.client));
+        let result = self.runtime.block_on(request(self.client()));
         let said = match &result {
             Ok(answer) => Said::Done {
                 version: answer.etag.as_ref().map(|etag| etag.as_str().to_owned()),

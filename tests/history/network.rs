@@ -44,10 +44,11 @@ pub(crate) struct Network {
 #[derive(Debug)]
 struct Shared {
     seed: Seed,
-    service: Mutex<Option<SocketAddr>>,
-    foul: AtomicBool,
-    /// Requests that are still to arrive although nobody waits for them.
-    strays: AtomicUsize,
+    /// Where each replica of the service is, if anywhere.
+    replicas: Mutex<Vec<Option<SocketAddr>>>,
+    foul: Arc<AtomicBool>,
+    /// Requests that are still to arrive, or to be answered, whether or not anybody waits.
+    under_way: Arc<AtomicUsize>,
     hurry: Notify,
     tally: Tally,
 }
@@ -56,8 +57,11 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Wire {
     name: String,
+    /// Which replica comes first in its list of servers.
+    first: usize,
     requests: AtomicU64,
     cut: AtomicBool,
+    foul: Arc<AtomicBool>,
 }
 
 impl Network {
@@ -70,18 +74,18 @@ impl Network {
             .context("starting the network")?;
         let shared = Shared {
             seed,
-            service: Mutex::new(None),
-            foul: AtomicBool::new(true),
-            strays: AtomicUsize::new(0),
+            replicas: Mutex::default(),
+            foul: Arc::new(AtomicBool::new(true)),
+            under_way: Arc::default(),
             hurry: Notify::new(),
             tally: Tally::default(),
         };
         Ok(Self { runtime, shared: Arc::new(shared) })
     }
 
-    /// Where the service is from now on, if anywhere.
-    pub(crate) fn leads_to(&self, service: Option<SocketAddr>) {
-        *self.shared.service.lock().unwrap_or_else(PoisonError::into_inner) = service;
+    /// Where each replica of the service is from now on, if anywhere.
+    pub(crate) fn leads_to(&self, replicas: &[Option<SocketAddr>]) {
+        replicas.clone_into(&mut self.shared.replicas.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether requests meet misfortune from now on.
@@ -95,25 +99,28 @@ impl Network {
         let address = listener.local_addr()?;
         let wire = Arc::new(Wire {
             name: name.to_owned(),
+            first: usize::try_from(self.shared.seed.chance(name, u64::MAX).below(1 << 16))?,
             requests: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            foul: Arc::clone(&self.shared.foul),
         });
         let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&wire));
         self.runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (shared, wire) = (Arc::clone(&shared), Arc::clone(&own));
-                tokio::spawn(async move { shared.serve(client, &wire).await });
+                tokio::spawn(async move { shared.serve(client, wire).await });
             }
         });
         Ok((wire, address))
     }
 
-    /// Lets everything that is still on its way arrive at once, or be lost; how many are left after `patience`.
+    /// Lets everything that is still on its way arrive at once, or be lost, and be done with; how many are left after
+    /// `patience`.
     pub(crate) fn settle(&self, patience: Duration) -> usize {
         let begin = std::time::Instant::now();
         loop {
             self.shared.hurry.notify_waiters();
-            let left = self.shared.strays.load(Ordering::SeqCst);
+            let left = self.shared.under_way.load(Ordering::SeqCst);
             if left == 0 || begin.elapsed() > patience {
                 return left;
             }
@@ -132,6 +139,15 @@ impl Wire {
     pub(crate) fn cut(&self, cut: Cut) {
         self.cut.store(cut == Cut::Off, Ordering::SeqCst);
     }
+
+    /// Whether its requests meet misfortune.
+    pub(crate) fn weather(&self) -> Weather {
+        weather(&self.foul)
+    }
+}
+
+fn weather(foul: &AtomicBool) -> Weather {
+    if foul.load(Ordering::SeqCst) { Weather::Foul } else { Weather::Fair }
 }
 
 /// Whether a wire leads anywhere.
@@ -145,10 +161,28 @@ pub(crate) enum Cut {
 const STRAY_PATIENCE: Duration = Duration::from_secs(3);
 /// Longest wait for an answer of the service.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(20);
+/// The share of its time that an actor waits for one of several replicas.
+const SHARE: Duration = Duration::from_millis(200);
+
+/// A request that counts as under way as long as this lives.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn one_more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Shared {
     /// Serves one connection of an actor until one of the two is done with it.
-    async fn serve(self: Arc<Self>, mut client: TcpStream, wire: &Wire) {
+    async fn serve(self: Arc<Self>, mut client: TcpStream, wire: Arc<Wire>) {
         let _ = client.set_nodelay(true);
         while let Ok(Some(request)) = Message::read(&mut client).await {
             if wire.cut.load(Ordering::SeqCst) {
@@ -156,50 +190,55 @@ impl Shared {
                 return;
             }
             let nth = wire.requests.fetch_add(1, Ordering::SeqCst);
-            let fate = if self.foul.load(Ordering::SeqCst) {
-                Fate::of(&mut self.seed.chance(&wire.name, nth))
-            } else {
-                Fate::Passes
+            let fate = match weather(&self.foul) {
+                Weather::Foul => Fate::of(&mut self.seed.chance(&wire.name, nth)),
+                Weather::Fair => Fate::Passes,
             };
             self.tally.count(fate);
-            if !self.suffer(fate, request, &mut client).await {
+            if !self.suffer(fate, &wire, request, &mut client).await {
                 return;
             }
         }
     }
 
     /// What becomes of one request; whether the connection goes on.
-    async fn suffer(self: &Arc<Self>, fate: Fate, request: Message, client: &mut TcpStream) -> bool {
+    async fn suffer(
+        self: &Arc<Self>,
+        fate: Fate,
+        wire: &Arc<Wire>,
+        request: Message,
+        client: &mut TcpStream,
+    ) -> bool {
         match fate {
-            Fate::Passes => self.pass(&request, client).await,
+            Fate::Passes => self.pass(wire, &request, client).await,
             Fate::RequestSlow(delay) => {
                 sleep(delay).await;
-                self.pass(&request, client).await
+                self.pass(wire, &request, client).await
             }
             Fate::ReplySlow(delay) => {
-                let Some(reply) = self.ask(&request).await else { return false };
+                let Some(reply) = self.ask(wire.first, &request).await else { return false };
                 sleep(delay).await;
                 client.write_all(reply.bytes()).await.is_ok()
             }
             Fate::RequestLost | Fate::CutOff => false,
             Fate::RequestLate(delay) => {
-                self.stray(request, delay);
+                self.stray(wire, request, delay);
                 false
             }
             Fate::ReplyLost => {
-                let _ = self.ask(&request).await;
+                let _ = self.ask(wire.first, &request).await;
                 false
             }
             Fate::ReplyTorn => {
-                if let Some(reply) = self.ask(&request).await {
+                if let Some(reply) = self.ask(wire.first, &request).await {
                     let bytes = reply.bytes();
                     let _ = client.write_all(&bytes[..bytes.len() / 2]).await;
                 }
                 false
             }
             Fate::Doubled(delay) => {
-                self.stray(request.clone(), delay);
-                self.pass(&request, client).await
+                self.stray(wire, request.clone(), delay);
+                self.pass(wire, &request, client).await
             }
             Fate::Strange => {
                 const STRANGE: &[u8] =
@@ -209,39 +248,63 @@ impl Shared {
         }
     }
 
-    async fn pass(&self, request: &Message, client: &mut TcpStream) -> bool {
-        match self.ask(request).await {
+    async fn pass(&self, wire: &Wire, request: &Message, client: &mut TcpStream) -> bool {
+        match self.ask(wire.first, request).await {
             Some(reply) => client.write_all(reply.bytes()).await.is_ok(),
             None => false,
         }
     }
 
-    /// One request to the service on a connection of its own.
-    async fn ask(&self, request: &Message) -> Option<Message> {
-        let service = (*self.service.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let exchange = async {
-            let mut upstream = TcpStream::connect(service).await.ok()?;
-            let _ = upstream.set_nodelay(true);
-            upstream.write_all(request.bytes()).await.ok()?;
-            Message::read(&mut upstream).await.ok().flatten()
-        };
-        timeout(UPSTREAM_PATIENCE, exchange).await.ok().flatten()
+    /// One request to the replicas, beginning with the one of this number, as a shim goes through its list of servers:
+    /// until one can answer.
+    async fn ask(&self, first: usize, request: &Message) -> Option<Message> {
+        let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let count = replicas.len();
+        if count > 0 {
+            replicas.rotate_left(first % count);
+        }
+        let mut heard = None;
+        for (tried, replica) in replicas.into_iter().enumerate() {
+            let Some(replica) = replica else { continue };
+            let hurries = weather(&self.foul) == Weather::Foul && tried + 1 < count;
+            let patience = if hurries { SHARE } else { UPSTREAM_PATIENCE };
+            // Whoever waits no longer leaves it behind: it may be carried out all the same.
+            let under_way = UnderWay::one_more(&self.under_way);
+            let exchange = tokio::spawn(exchange(under_way, replica, request.clone()));
+            let Ok(Ok(Some(reply))) = timeout(patience, exchange).await else { continue };
+            if !reply.is_unavailable() {
+                return Some(reply);
+            }
+            heard = Some(reply);
+        }
+        heard
     }
 
-    /// Has a request arrive later, when nobody waits for the answer.
-    fn stray(self: &Arc<Self>, request: Message, delay: Duration) {
-        let shared = Arc::clone(self);
-        shared.strays.fetch_add(1, Ordering::SeqCst);
+    /// Has a request arrive later, at another replica, when nobody waits for the answer.
+    fn stray(self: &Arc<Self>, wire: &Wire, request: Message, delay: Duration) {
+        let (shared, first) = (Arc::clone(self), wire.first + 1);
+        let under_way = UnderWay::one_more(&self.under_way);
         tokio::spawn(async move {
+            let _under_way = under_way;
             tokio::select! {
                 () = sleep(delay) => {}
                 () = shared.hurry.notified() => {}
             }
             let begin = tokio::time::Instant::now();
-            while shared.ask(&request).await.is_none() && begin.elapsed() < STRAY_PATIENCE {
+            while shared.ask(first, &request).await.is_none() && begin.elapsed() < STRAY_PATIENCE {
                 sleep(Duration::from_millis(20)).await;
             }
-            shared.strays.fetch_sub(1, Ordering::SeqCst);
         });
     }
+}
+
+/// One request to one replica on a connection of its own.
+async fn exchange(_under_way: UnderWay, replica: SocketAddr, request: Message) -> Option<Message> {
+    let exchange = async {
+        let mut upstream = TcpStream::connect(replica).await.ok()?;
+        let _ = upstream.set_nodelay(true);
+        upstream.write_all(request.bytes()).await.ok()?;
+        Message::read(&mut upstream).await.ok().flatten()
+    };
+    timeout(UPSTREAM_PATIENCE, exchange).await.ok().flatten()
 }

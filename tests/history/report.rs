@@ -14,6 +14,12 @@ pub(crate) struct Faults {
     pub(crate) freezes: usize,
     /// Of the service's clock.
     pub(crate) jumps: usize,
+    /// Of the database's server.
+    pub(crate) crashes: usize,
+    /// Of connections to it.
+    pub(crate) cuts: usize,
+    /// What it had to undo because transactions waited for each other.
+    pub(crate) deadlocks: usize,
     /// What became of requests.
     pub(crate) requests: String,
     /// What never did.
@@ -27,6 +33,13 @@ impl fmt::Display for Faults {
             "service killed {} times, frozen {} times, its clock wrong {} times",
             self.kills, self.freezes, self.jumps
         )?;
+        if self.crashes + self.cuts + self.deadlocks > 0 {
+            write!(
+                f,
+                "; database crashed {} times, connections to it cut {} times, {} deadlocks",
+                self.crashes, self.cuts, self.deadlocks
+            )?;
+        }
         if self.requests.is_empty() { Ok(()) } else { write!(f, "; requests: {}", self.requests) }
     }
 }

@@ -2,8 +2,10 @@
 
 mod database;
 mod ending;
+mod replica;
 mod service;
 mod setting;
+mod torment;
 
 use crate::{
     history::{History, Recorder},
@@ -14,8 +16,7 @@ use crate::{
     seed::Seed,
 };
 use anyhow::{Context, Result, bail};
-use database::{Database, scratch};
-use jiff::SignedDuration;
+use database::scratch;
 use service::Service;
 use setting::Setting;
 use std::{
@@ -26,6 +27,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use testdb::Make;
+use torment::torment;
 
 /// How long a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,23 +84,27 @@ pub(crate) struct Outcome {
     pub(crate) log: String,
 }
 
-/// Runs it all.
+/// Longest wait for what is still under way in the end.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Runs it all, on a database of this make.
 ///
 /// # Errors
 /// The run itself failed: that says nothing of the service.
 pub(crate) fn run(
     seed: Seed,
     extent: Extent,
+    make: Make,
     conduct: Conduct,
     mut tell: impl FnMut(&str),
 ) -> Result<Outcome> {
     let directory = scratch()?;
     let recorder = Arc::new(Recorder::default());
     let network = Network::new(seed)?;
-    let mut service = Service::over(Database::sqlite(directory.path()), directory.path())?;
+    let mut service = Service::on(make, directory.path())?;
     let mut faults = Faults::default();
     network.weather(Weather::Fair);
-    network.leads_to(Some(service.start()?));
+    service.start(&network)?;
     let setting = Setting::make(&network, &recorder, directory.path(), conduct)?;
     network.weather(Weather::Foul);
 
@@ -129,84 +136,24 @@ pub(crate) fn run(
         return Err(error.context(format!("the service's log ends so:\n{}", service.log())));
     }
     network.weather(Weather::Fair);
-    let left = network.settle(Duration::from_secs(10));
+    let left = network.settle(PATIENCE);
     if left > 0 {
         bail!("{left} requests are still under way");
     }
-    service.is_as_wrong(setting.service_now()?)?;
+    if let Some(server) = service.server() {
+        server.settle(PATIENCE)?;
+        faults.deadlocks = server.deadlocks();
+    }
+    service.is_as_wrong(&network, &setting)?;
     setting.end(seed, &recorder).context("the end")?;
     let took = began.elapsed();
     let log = service.log();
-    service.kill()?;
+    service.end()?;
     faults.requests = network.tally().to_string();
     faults.unmet = network.tally().missing();
     drop((setting, world.recorder, network));
     let recorder = Arc::into_inner(recorder).context("somebody still writes the history")?;
     Ok(Outcome { history: recorder.into_history(), faults, took, log })
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Torment {
-    Kill,
-    Freeze,
-    /// The clock jumps.
-    Jump,
-}
-
-/// Kills and freezes the service and sets its clock wrong until all is over, at numbers of calls that the seed has.
-fn torment(
-    world: &World,
-    seed: Seed,
-    network: &Network,
-    service: &mut Service,
-    faults: &mut Faults,
-    tell: &mut impl FnMut(&str),
-) -> Result<()> {
-    const TELL_EVERY: Duration = Duration::from_secs(10);
-    /// How many hours a clock may be wrong.
-    const FARTHEST: u64 = 2000;
-    let mut told = Instant::now();
-    for number in 0.. {
-        let mut chance = seed.chance("service", number);
-        let next = world.recorder.calls() + usize::try_from(chance.within(200, 1600))?;
-        while world.recorder.calls() < next {
-            if world.is_over() {
-                return Ok(());
-            }
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                let calls = world.recorder.calls();
-                tell(&format!(
-                    "{:3.0} %: {calls} calls, {:.0}/s, {faults}",
-                    world.share() * 100.0,
-                    calls_a_second(calls, world.began.elapsed())
-                ));
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        let pause = Duration::from_millis(chance.within(0, 300));
-        match chance.weighted(&[(500, Torment::Kill), (200, Torment::Freeze), (300, Torment::Jump)]) {
-            Torment::Kill => {
-                service.kill()?;
-                network.leads_to(None);
-                thread::sleep(pause);
-                network.leads_to(Some(service.start()?));
-                faults.kills += 1;
-            }
-            Torment::Freeze => {
-                service.freeze()?;
-                thread::sleep(pause * 3);
-                service.thaw()?;
-                faults.freezes += 1;
-            }
-            Torment::Jump => {
-                let hours = i64::try_from(chance.below(2 * FARTHEST))? - i64::try_from(FARTHEST)?;
-                service.set_wrong(SignedDuration::from_hours(hours))?;
-                faults.jumps += 1;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// How many calls were made in a second.

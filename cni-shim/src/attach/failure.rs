@@ -9,11 +9,14 @@ use ipam_api::wire::{Problem, ProblemType};
 
 impl From<JournalError> for CniError {
     fn from(error: JournalError) -> Self {
-        let code = match &error {
-            JournalError::OtherNode { .. } | JournalError::OtherDirectories { .. } => Code::InvalidConfig,
-            _ => Code::Journal,
+        let (code, msg) = match &error {
+            JournalError::OtherNode { .. } | JournalError::OtherDirectories { .. } => {
+                (Code::InvalidConfig, "the journal cannot be used")
+            }
+            JournalError::Answer(_) => (Code::Refused, "the service's answer cannot be used"),
+            _ => (Code::Journal, "the journal cannot be used"),
         };
-        Self::new(code, "the journal cannot be used").details(error.to_string())
+        Self::new(code, msg).details(error.to_string())
     }
 }
 

@@ -1,10 +1,10 @@
 //! What every story begins with: this node's claim and its journal.
 
-use super::sync::{self, Outcome};
+use super::sync;
 use crate::{
     cni::{CniError, Code, NetConf, netconf::NodeConf},
     journal::{
-        self, Card, ClaimFile, Firmware, Found, Journal, Machine, NetworkAsks, Readiness, Standing,
+        self, Card, ClaimFile, Firmware, Found, Journal, Machine, NetworkAsks, Outcome, Readiness, Standing,
         SysctlWas, Uptime, boot,
     },
     log,

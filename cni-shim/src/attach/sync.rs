@@ -5,44 +5,16 @@ use super::{NodeContext, failure};
 use crate::{
     cni::{CniError, Code},
     fault,
-    journal::{ClaimFile, Locked, Readiness, Standing, Uptime},
+    journal::{Listed, Listing, Outcome, Refusal, Standing},
     log,
     service::{Heard, Service},
 };
 use ipam_api::{
-    names::{Attachment, NodeName},
-    wire::{BootSeq, Claim, EntryResult, ProblemType, Seq, SyncAnswer, SyncEntry, SyncOutcome, SyncRequest},
+    names::NodeName,
+    wire::{BootSeq, Claim, ProblemType, SyncAnswer},
 };
 use serde::Serialize;
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
-
-/// How a sync ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Outcome {
-    /// Journal and ledger agree.
-    #[default]
-    Synced,
-    /// The node is being deleted; pods still live on it.
-    Deleting,
-    /// The node is deleted and nothing lives on it: its claim is forgotten here too.
-    Ended,
-}
-
-/// An entry that the service refuses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Refusal {
-    /// The address.
-    pub address: IpAddr,
-    /// Whose it is.
-    pub attachment: String,
-    /// Why.
-    pub reason: String,
-}
+use std::time::{Duration, Instant};
 
 /// What a sync did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,13 +42,6 @@ pub struct Summary {
     pub adopted: bool,
 }
 
-/// The journal as sent.
-struct Listing {
-    claim: ClaimFile,
-    request: SyncRequest,
-    live: usize,
-}
-
 /// Rebuild, recognise, adopt, send, renew, confirm: each at most once, and one in reserve.
 const ROUNDS: usize = 7;
 
@@ -100,7 +65,7 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
     };
     for _ in 0..ROUNDS {
         // A statement of its own: the lock must be gone before anything else is done.
-        let listed = context.journal.lock()?.list(context)?;
+        let listed = context.journal.lock()?.list(&context.conf.name, &context.boot_id)?;
         let listing = match listed {
             Listed::NoClaim => {
                 context.fetch(service)?;
@@ -150,7 +115,7 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
             Heard::Refused(problem) => return Err(failure::refused(&problem)),
             Heard::Done(answer) => {
                 fault::at(fault::Point::SyncAfterAnswer);
-                if settle(context, &listing, answer, &mut summary)? == Next::Done {
+                if settle(context, &listing, answer, &mut summary)? {
                     return Ok(summary);
                 }
             }
@@ -158,40 +123,6 @@ pub fn sync(context: &NodeContext<'_>, service: &Service) -> Result<Summary, Cni
     }
     Err(CniError::new(Code::TryAgain, "journal and ledger do not agree yet")
         .details(format!("each of {ROUNDS} rounds had something new to say; the next sync goes on")))
-}
-
-enum Listed {
-    Ready(Box<Listing>),
-    NoClaim,
-    Lost,
-}
-
-impl Locked<'_> {
-    /// The journal to send. `asOfSeq` is drawn and the entries are read under one
-    /// lock: what is made later has a higher number, what was made before is listed.
-    fn list(&mut self, context: &NodeContext<'_>) -> Result<Listed, CniError> {
-        let mut claim = match self.ready(&context.conf.name, &context.boot_id)? {
-            Readiness::Ready(claim) => *claim,
-            Readiness::NoClaim => return Ok(Listed::NoClaim),
-            Readiness::Lost(_) => return Ok(Listed::Lost),
-        };
-        let as_of_seq = self.draw()?;
-        let entries = self.entries()?;
-        if claim.take_up_block(&entries)? {
-            self.save_claim(&claim)?;
-        }
-        let live = entries.iter().filter(|entry| entry.is_live()).count();
-        // The deletion stops ADD since it is in claim.json: an empty journal stays empty.
-        let deletion = match &claim.standing {
-            Standing::Deleting { deletion } if live == 0 => deletion.clone(),
-            _ => None,
-        };
-        let now = Uptime::now();
-        let entries = entries.iter().map(|entry| entry.to_sync(now)).collect();
-        let conflicts = context.journal.strangers(&claim).to_sync(now);
-        let request = SyncRequest { as_of_seq, entries, conflicts, deletion };
-        Ok(Listed::Ready(Box::new(Listing { claim, request, live })))
-    }
 }
 
 /// After a stale claim: takes over the claim that the service knows now. Whether
@@ -238,131 +169,24 @@ fn readopt(
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// Nothing is left to say.
-    Done,
-    /// Entries are new since: say them.
-    Again,
-}
-
-/// Takes the answer into the journal.
+/// Takes the answer into the journal; whether nothing is left to say.
 fn settle(
     context: &NodeContext<'_>,
     listing: &Listing,
     answer: SyncAnswer,
     summary: &mut Summary,
-) -> Result<Next, CniError> {
-    let now = Uptime::now();
-    let mut locked = context.journal.lock()?;
-    if !locked.is_current(&listing.claim)? {
-        // Another process took over another claim meanwhile: this answer is to the old one.
-        return Ok(Next::Again);
+) -> Result<bool, CniError> {
+    let settled = context.journal.lock()?.settle(listing, answer)?;
+    for Refusal { address, attachment, reason } in &settled.refused {
+        log::warn(format_args!("{address} of {attachment} is refused: {reason}"));
     }
-    if answer.node.is_none() && listing.request.deletion.is_some() {
-        locked.end()?;
-        summary.outcome = Outcome::Ended;
+    if settled.outcome == Some(Outcome::Ended) {
         log::info(format_args!("node {} is deleted: its end is confirmed", context.conf.name));
-        return Ok(Next::Done);
     }
-    if answer.items.len() != listing.request.entries.len() {
-        return Err(CniError::new(Code::Refused, "the service answered a sync in part").details(format!(
-            "{} entries were sent and {} answered",
-            listing.request.entries.len(),
-            answer.items.len()
-        )));
-    }
-    let mut next = Next::Done;
-    summary.refused.clear();
-    for (sent, item) in listing.request.entries.iter().zip(&answer.items) {
-        if settle_entry(&mut locked, sent, item, summary)? == Next::Again {
-            next = Next::Again;
-        }
-    }
-    let Some(node) = answer.node else {
-        return Err(CniError::new(Code::Refused, "the service answered a sync without this node"));
-    };
-    let Some(mut claim) = locked.claim()? else { return Ok(Next::Again) };
-    if claim.refresh(node, listing.request.as_of_seq, now) {
-        let entries = locked.entries()?;
-        claim.take_up_block(&entries)?;
-        locked.save_claim(&claim)?;
-        // Known only now: the next listing, in the name of the smaller block, confirms that it is enough.
-        let told = listing.claim.node.block.version;
-        if claim.node.block.version != told && claim.can_confirm_block(&entries)? {
-            next = Next::Again;
-        }
-    }
-    Ok(match &claim.standing {
-        // Known only now: the next listing, made while no ADD begins any more, confirms it if it is empty.
-        Standing::Deleting { .. } if listing.live == 0 => Next::Again,
-        Standing::Deleting { .. } => {
-            summary.outcome = Outcome::Deleting;
-            next
-        }
-        _ => {
-            summary.outcome = Outcome::Synced;
-            next
-        }
-    })
-}
-
-/// Takes the service's word on one entry, as far as the entry still says what was sent.
-fn settle_entry(
-    locked: &mut Locked<'_>,
-    sent: &SyncEntry,
-    item: &EntryResult,
-    summary: &mut Summary,
-) -> Result<Next, CniError> {
-    let attachment = Attachment {
-        network: sent.network.clone(),
-        container_id: sent.container_id.clone(),
-        if_name: sent.if_name.clone(),
-    };
-    if item.address != sent.address {
-        return Err(CniError::new(
-            Code::Refused,
-            "the service answered a sync in another order than it was sent",
-        ));
-    }
-    let agreed = match item.result {
-        SyncOutcome::Kept => sent.state.is_live(),
-        SyncOutcome::Released => !sent.state.is_live(),
-        SyncOutcome::Refused => {
-            let reason = item.problem.as_ref().map_or("no reason given", |problem| problem.detail.as_str());
-            log::warn(format_args!("{} of {attachment} is refused: {reason}", sent.address));
-            let refuse = |entry: &mut crate::journal::Entry| {
-                if entry.seq == sent.seq {
-                    entry.refused = Some(reason.to_owned());
-                }
-            };
-            locked.change(sent.address, &attachment, refuse)?;
-            summary.refused.push(Refusal {
-                address: sent.address,
-                attachment: attachment.to_string(),
-                reason: reason.to_owned(),
-            });
-            return Ok(Next::Done);
-        }
-    };
-    let mut acknowledged = false;
-    let mut due = None;
-    locked.change(sent.address, &attachment, |entry| {
-        if agreed {
-            acknowledged = !entry.acked && entry.ack(sent.state, sent.seq);
-        } else if entry.seq == sent.seq && entry.is_live() == sent.state.is_live() {
-            due = Some(entry.is_live());
-        }
-    })?;
-    summary.acknowledged += usize::from(acknowledged);
-    if due.is_some() {
-        // The ledger has something newer of this address than its one writer knows,
-        // as after the loss of a journal: the node decides, so it says it as new.
-        let seq: Seq = locked.draw()?;
-        locked.change(sent.address, &attachment, |entry| entry.renew(seq))?;
-        return Ok(Next::Again);
-    }
-    Ok(Next::Done)
+    summary.acknowledged += settled.acknowledged;
+    summary.refused = settled.refused;
+    summary.outcome = settled.outcome.unwrap_or_default();
+    Ok(settled.outcome.is_some())
 }
 
 /// Sends what the service has not heard of, after a call that got through: whoever

@@ -79,6 +79,9 @@ pub enum JournalError {
     /// What the service says of the node makes no sense.
     #[error("the service's answer for this node cannot be used: {0}")]
     Node(String),
+    /// What the service says to a sync is no answer to what was sent.
+    #[error("the service answered a sync {0}")]
+    Answer(String),
 }
 
 impl JournalError {

@@ -14,10 +14,10 @@ use axum::{
 use ipam_api::wire::Capacity;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Media type of the exposition.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,19 +67,6 @@ impl RequestMetrics {
     }
 }
 
-/// How it goes with the database.
-fn database(undone: u64) -> Registry {
-    let mut registry = Registry::with_prefix(PREFIX);
-    let counter: Counter = Counter::default();
-    counter.inc_by(undone);
-    registry.register(
-        "transactions_undone",
-        "Transactions that the database undid in favour of others and that were done again",
-        counter,
-    );
-    registry
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfSubnet {
     subnet: String,
@@ -98,7 +85,7 @@ struct OfBlocks {
 }
 
 /// The plan in numbers; the states of one subnet add up to its size, those of one pool's blocks to all of them.
-fn plan(capacity: &Capacity) -> Registry {
+fn plan(capacity: &Capacity, conflicts: &BTreeMap<String, u64>) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     let addresses: Family<OfSubnet, Gauge> = register(
         &mut registry,
@@ -114,6 +101,11 @@ fn plan(capacity: &Capacity) -> Registry {
     let size: Family<OfPool, Gauge> = register(&mut registry, "block_addresses", "Addresses of one block");
     let leaving: Family<OfPool, Gauge> =
         register(&mut registry, "addresses_leaving", "Addresses given up and not yet confirmed empty");
+    let strange: Family<OfPool, Gauge> = register(
+        &mut registry,
+        "addresses_in_conflict",
+        "Addresses of blocks at which machines answer that have no right to them",
+    );
     let more: Family<OfPool, Gauge> =
         register(&mut registry, "nodes_that_fit", "How many more nodes the pool's subnets have room for");
     let largest: Family<OfSubnetAlone, Gauge> =
@@ -143,6 +135,7 @@ fn plan(capacity: &Capacity) -> Registry {
         held.get_or_create(&of).set(count(pool.used));
         size.get_or_create(&of).set(count(pool.block_size));
         leaving.get_or_create(&of).set(count(pool.leaving));
+        strange.get_or_create(&of).set(count(conflicts.get(&of.pool).copied().unwrap_or_default()));
         more.get_or_create(&of).set(count(pool.more_nodes));
     }
     registry
@@ -180,9 +173,10 @@ problems! {
     )
 )]
 pub(crate) async fn get(State(service): State<Service>, Query(NoQuery {}): Query<NoQuery>) -> Answer {
-    let plan = plan(&service.store.capacity().await?);
-    let database = database(service.store.undone());
-    exposition(&[&service.requests.registry, &database, &plan])
+    let plan = plan(&service.store.capacity().await?, &service.store.conflicts().await?);
+    let mut store = Registry::with_prefix(PREFIX);
+    service.store.register_metrics(&mut store);
+    exposition(&[&service.requests.registry, &store, &plan])
 }
 
 fn exposition(registries: &[&Registry]) -> Result<Response, ApiError> {

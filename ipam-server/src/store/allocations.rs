@@ -137,6 +137,7 @@ pub(super) async fn commit(db: &Db, now: Timestamp, mutations: &[Mutation]) -> R
     let outcomes = mutations.iter().map(|mutation| decide(&mut book, now, mutation)).collect();
     book.save(&mut tx).await?;
     tx.commit().await?;
+    db.measures().rested(book.rested());
     Ok(outcomes)
 }
 

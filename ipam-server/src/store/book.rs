@@ -41,6 +41,8 @@ pub(super) struct Book {
     /// Positions whose holder in the table is not the one that is to be written.
     vacated: BTreeSet<Position>,
     changed_holders: BTreeSet<NodeName>,
+    /// How long addresses had rested that others took, in milliseconds.
+    rested: Vec<i64>,
 }
 
 macro_rules! rows_named {
@@ -224,9 +226,19 @@ impl Book {
             .map(|(_, row)| row)
     }
 
+    /// How long addresses had rested that others took, in milliseconds.
+    pub(super) fn rested(&self) -> &[i64] {
+        &self.rested
+    }
+
     /// Writes a row.
     pub(super) fn put(&mut self, row: Row) {
         let at = row.position();
+        if let Some(before) = self.rows.get(&at).filter(|before| row.is_held() && !before.is_held())
+            && !before.is_of_same(&row)
+        {
+            self.rested.push(row.since - before.since);
+        }
         if self.rows.insert(at, row).is_some_and(|before| before.is_held()) {
             self.vacated.insert(at);
         }

@@ -7,21 +7,29 @@ mod sql;
 mod sqlite;
 mod steps;
 mod trouble;
+mod turn;
 mod url;
 
 pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
 pub use steps::{Migrated, schema_version};
+pub use turn::Turn;
 pub use url::{DatabaseUrl, PostgresUrl};
 
-use super::{Result, StoreError};
+use super::{
+    Result, StoreError,
+    measures::{Measures, Operation, Timer},
+};
 use futures::TryStreamExt;
-use postgres::{PostgresDb, PostgresTx};
+use postgres::{Patience, PostgresDb, PostgresTx, Purpose};
 use sql::bound;
 use sqlite::SqliteDb;
-use sqlx::{FromRow, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    Database, FromRow, Pool, Row, Sqlite, Transaction, migrate::MigrateError, postgres::PgRow,
+    sqlite::SqliteRow,
+};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// A row type that every supported database can fill.
@@ -65,6 +73,27 @@ pub(super) use retried;
 pub(super) struct Db {
     make: Make,
     undone: Arc<AtomicU64>,
+    /// The last COMMIT did not come through.
+    stuck: Arc<AtomicBool>,
+    measures: Measures,
+}
+
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PoolUse {
+    pub(super) pool: &'static str,
+    /// Connections that are there, used or not.
+    pub(super) open: u32,
+    pub(super) idle: u32,
+    /// Connections that there may be.
+    pub(super) most: u32,
+}
+
+impl PoolUse {
+    fn of<D: Database>(name: &'static str, pool: &Pool<D>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Self { pool: name, open: pool.size(), idle, most: pool.options().get_max_connections() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -86,18 +115,22 @@ impl Db {
     pub(super) async fn open(url: &DatabaseUrl) -> Result<Self> {
         let make = match url {
             DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::open(path).await?),
-            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url, Purpose::Work).await?),
         };
-        Ok(Self { make, undone: Arc::default() })
+        Ok(Self::of(make))
+    }
+
+    fn of(make: Make) -> Self {
+        Self { make, undone: Arc::default(), stuck: Arc::default(), measures: Measures::default() }
     }
 
     /// Opens a database that is there, to look at it: nothing is made or brought up to date.
     pub(super) async fn look(url: &DatabaseUrl) -> Result<Self> {
         let make = match url {
             DatabaseUrl::Sqlite(path) => Make::Sqlite(SqliteDb::look(path).await?),
-            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url).await?),
+            DatabaseUrl::Postgres(url) => Make::Postgres(PostgresDb::open(url, Purpose::Look).await?),
         };
-        Ok(Self { make, undone: Arc::default() })
+        Ok(Self::of(make))
     }
 
     /// Whether the schema is this program's.
@@ -124,10 +157,22 @@ impl Db {
 
     /// A transaction that may write.
     pub(super) async fn write(&self, scope: Scope) -> Result<Tx> {
-        Ok(match &self.make {
+        let timer = self.measures.time(match scope {
+            Scope::Plan => Operation::Plan,
+            Scope::Nodes => Operation::Nodes,
+            Scope::Uses => Operation::Uses,
+        });
+        let (inner, scope) = match &self.make {
             // Its one writer has everything.
-            Make::Sqlite(db) => Tx { inner: Inner::Sqlite(db.write().await?), scope: Some(Scope::Plan) },
-            Make::Postgres(db) => Tx { inner: Inner::Postgres(db.write(scope).await?), scope: Some(scope) },
+            Make::Sqlite(db) => (Inner::Sqlite(db.write().await?), Scope::Plan),
+            Make::Postgres(db) => (Inner::Postgres(db.write(scope).await?), scope),
+        };
+        Ok(Tx {
+            inner,
+            scope: Some(scope),
+            changed: Changed::Nothing,
+            stuck: Arc::clone(&self.stuck),
+            _timer: timer,
         })
     }
 
@@ -141,11 +186,13 @@ impl Db {
 
     /// A transaction that only reads: one snapshot for all its statements.
     pub(super) async fn read(&self) -> Result<Tx> {
+        let timer = self.measures.time(Operation::Read);
         let inner = match &self.make {
             Make::Sqlite(db) => Inner::Sqlite(db.read().await?),
             Make::Postgres(db) => Inner::Postgres(db.read().await?),
         };
-        Ok(Tx { inner, scope: None })
+        let stuck = Arc::clone(&self.stuck);
+        Ok(Tx { inner, scope: None, changed: Changed::Nothing, stuck, _timer: timer })
     }
 
     /// Whether a transaction that ended so, at the given attempt, is to be done again; it is counted then.
@@ -158,9 +205,47 @@ impl Db {
         attempt < ATTEMPTS
     }
 
+    /// What is measured.
+    pub(super) fn measures(&self) -> &Measures {
+        &self.measures
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolUse> {
+        match &self.make {
+            Make::Sqlite(db) => db.pools(),
+            Make::Postgres(db) => db.pools(),
+        }
+    }
+
+    /// The turn to do what one does for all, unless another process has it.
+    pub(super) async fn take_turn(&self) -> Result<Option<Turn>> {
+        match &self.make {
+            Make::Sqlite(_) => Ok(Some(Turn::own(&self.measures))),
+            Make::Postgres(db) => Turn::on(&db.options(), &self.measures).await,
+        }
+    }
+
     /// How many transactions the database undid in favour of others.
     pub(super) fn undone(&self) -> u64 {
         self.undone.load(Ordering::Relaxed)
+    }
+
+    /// Whether reads and writes are answered. Writes are only tried where the last one was not: a server whose
+    /// synchronous standby is away answers whoever reads.
+    ///
+    /// # Errors
+    /// They are not.
+    pub(super) async fn check_answers(&self) -> Result<()> {
+        let mut read = self.read().await?;
+        read.fetch_one::<(i64,)>("SELECT CAST(1 AS BIGINT)", args![]).await?;
+        match &self.make {
+            Make::Postgres(db) if self.stuck.load(Ordering::Relaxed) => {
+                db.probe().await?;
+                self.stuck.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Make::Postgres(_) | Make::Sqlite(_) => Ok(()),
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -189,6 +274,17 @@ pub(super) struct Tx {
     inner: Inner,
     /// Of one that writes.
     scope: Option<Scope>,
+    changed: Changed,
+    stuck: Arc<AtomicBool>,
+    /// Until it ends.
+    _timer: Timer,
+}
+
+/// What a transaction did to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Nothing,
+    Something,
 }
 
 #[derive(Debug)]
@@ -205,6 +301,14 @@ impl Tx {
         }
     }
 
+    /// The same for statements that go through all tables and take as long as that takes.
+    pub(super) fn patient(mut self) -> Self {
+        if let Inner::Postgres(tx) = &mut self.inner {
+            tx.patience = Patience::Long;
+        }
+        self
+    }
+
     /// Whether what it plans is planned by nobody else meanwhile.
     pub(super) fn may_plan(&self) -> bool {
         self.scope == Some(Scope::Plan)
@@ -213,10 +317,17 @@ impl Tx {
     /// Runs a statement; how many rows it changed.
     pub(super) async fn execute(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<u64> {
         let sql = sql.into();
-        Ok(match &mut self.inner {
+        let rows = match &mut self.inner {
             Inner::Sqlite(tx) => bound(sql.sqlite, args).execute(&mut **tx).await?.rows_affected(),
-            Inner::Postgres(tx) => bound(sql.postgres, args).execute(tx.connection()?).await?.rows_affected(),
-        })
+            Inner::Postgres(tx) => {
+                let done = tx.ask(async |connection| bound(sql.postgres, args).execute(connection).await);
+                done.await?.rows_affected()
+            }
+        };
+        if rows > 0 {
+            self.changed = Changed::Something;
+        }
+        Ok(rows)
     }
 
     /// All rows of a query.
@@ -232,8 +343,8 @@ impl Tx {
                 rows.iter().map(T::from_row).collect()
             }
             Inner::Postgres(tx) => {
-                let rows = bound(sql.postgres, args).fetch_all(tx.connection()?).await?;
-                rows.iter().map(T::from_row).collect()
+                let rows = tx.ask(async |connection| bound(sql.postgres, args).fetch_all(connection).await);
+                rows.await?.iter().map(T::from_row).collect()
             }
         };
         Ok(rows?)
@@ -278,8 +389,9 @@ impl Tx {
                 row.as_ref().map(T::from_row).transpose()
             }
             Inner::Postgres(tx) => {
-                let row = bound(sql.postgres, args).fetch_optional(tx.connection()?).await?;
-                row.as_ref().map(T::from_row).transpose()
+                let row =
+                    tx.ask(async |connection| bound(sql.postgres, args).fetch_optional(connection).await);
+                row.await?.as_ref().map(T::from_row).transpose()
             }
         };
         Ok(row?)
@@ -291,11 +403,12 @@ impl Tx {
     }
 
     pub(super) async fn commit(self) -> Result<()> {
-        match self.inner {
-            Inner::Sqlite(tx) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
-        }
-        Ok(())
+        let committed = match self.inner {
+            Inner::Sqlite(tx) => tx.commit().await,
+            Inner::Postgres(tx) => tx.commit(self.changed).await,
+        };
+        self.stuck.store(committed.is_err(), Ordering::Relaxed);
+        Ok(committed?)
     }
 
     pub(super) async fn rollback(self) -> Result<()> {

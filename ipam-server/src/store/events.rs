@@ -24,6 +24,12 @@ macro_rules! select_event {
     };
 }
 
+// That a token was revoked is never forgotten: a bootstrap file that was left would bring it back.
+const FORGET: &str = "DELETE FROM event WHERE id IN
+    (SELECT e.id FROM event AS e WHERE e.at < $1
+        AND NOT (e.action = 'delete' AND e.subject > 'token/' AND e.subject < 'token0')
+     ORDER BY e.at, e.id LIMIT $2)";
+
 // One text a kind of question, so that a thing and an actor have their index.
 const ALL: &str = select_event!("");
 const OF_SUBJECT: &str = select_event!("AND e.subject = $5");
@@ -34,7 +40,7 @@ const OF_ACTOR_AND_SUBJECT: &str = select_event!("AND e.actor = $5 AND e.subject
 const OF_ACTOR_AND_KIND: &str =
     select_event!("AND e.actor = $5 AND e.subject > $6 || '/' AND e.subject < $6 || '0'");
 
-statements!(NOTE, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJECT, OF_ACTOR_AND_KIND);
+statements!(NOTE, FORGET, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJECT, OF_ACTOR_AND_KIND);
 #[cfg(test)]
 pub(super) const OF_THING_AND_ACTOR: [(&str, &str); 2] =
     [(OF_SUBJECT, "event_by_subject (subject=?"), (OF_ACTOR, "event_by_actor (actor=?")];
@@ -111,6 +117,11 @@ pub(super) async fn note(tx: &mut Tx, by: &Actor, deed: &Deed, now: i64) -> Resu
         text(&deed.became),
     ];
     tx.execute(NOTE, args).await.map(|_| ())
+}
+
+/// Forgets some of those before this time, in milliseconds since 1970; how many.
+pub(super) async fn forget(tx: &mut Tx, before: i64, most: u64) -> Result<u64> {
+    tx.execute(FORGET, args![before, most]).await
 }
 
 #[derive(Debug, sqlx::FromRow)]

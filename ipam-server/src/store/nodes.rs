@@ -5,6 +5,7 @@ mod leave;
 mod own;
 mod row;
 
+pub(super) use former::forget as forget_former;
 pub(super) use leave::free_node;
 
 use super::{

@@ -123,7 +123,7 @@ impl Store {
             let mut tx = self.db.write(Scope::Plan).await?;
             // As of a token: of one version all its life, and nothing to do where there is none.
             check(&change.precondition, &"recovery", Some(1))?;
-            let Some(state) = state(&mut tx).await? else { return Ok(()) };
+            let Some(state) = state(&mut tx).await? else { return tx.commit().await };
             if state.unheard_nodes > 0 {
                 let names: Vec<(String,)> = tx.fetch_all(SOME_UNHEARD, args![]).await?;
                 let names: Vec<String> = names.into_iter().map(|(name,)| name).collect();

@@ -6,6 +6,7 @@ use super::{
     book::{Book, Holder, Row, Tenancy},
     db::{Scope, Sql, Tx, args, over, retried},
     events::{self, Deed},
+    measures::Operation,
     mutation::{changed, corrupt},
     nodes, tiling, told,
 };
@@ -45,6 +46,7 @@ impl Store {
     /// # Errors
     /// A stale claim; an address listed twice. Nothing of the sync happened then.
     pub async fn sync(&self, call: &NodeCall, request: &SyncRequest, by: &Actor) -> Result<SyncAnswer> {
+        let _timer = self.db.measures().time(Operation::Sync);
         let done = retried!(self.db, self.sync_in(Scope::Nodes, call, request, by))?;
         if let Some(answer) = done {
             return Ok(answer);
@@ -117,6 +119,7 @@ impl Store {
             nodes::node_view(&mut tx, &call.node, now).await?
         };
         tx.commit().await?;
+        self.db.measures().rested(book.rested());
         if node.is_none() {
             self.cache.forget();
         }

@@ -5,7 +5,7 @@ mod known;
 mod row;
 mod swap;
 
-pub(super) use former::end_of_node;
+pub(super) use former::{end_of_node, forget as forget_former};
 pub(super) use known::Cache;
 pub use known::{Grant, Known};
 pub(super) use row::shown_by_nodes;
@@ -128,6 +128,7 @@ impl Store {
             if let Some(id) = secret.hash().id()
                 && let Some(row) = row::find(&mut tx, &id).await?
             {
+                tx.commit().await?;
                 return Ok(Written::Updated(row.view(now)?));
             }
             if let Some(id) = secret.hash().id()

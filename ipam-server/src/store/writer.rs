@@ -6,6 +6,7 @@ use super::{
     NodeCall, Result, StoreError, Written,
     allocations::{self, Outcome},
     db::{Db, retried},
+    measures::{Measures, Operation},
 };
 use crate::clock::Clock;
 use ipam_api::{
@@ -43,6 +44,7 @@ pub(super) struct Writer {
     /// One permit a task, held while it runs.
     running: Arc<Semaphore>,
     tasks: u32,
+    measures: Measures,
 }
 
 impl Writer {
@@ -57,7 +59,7 @@ impl Writer {
             let Ok(permit) = Arc::clone(&running).try_acquire_owned() else { break };
             tokio::spawn(run(db.clone(), Arc::clone(clock), Arc::clone(&waiting), permit));
         }
-        Self { jobs, running, tasks }
+        Self { jobs, running, tasks, measures: db.measures().clone() }
     }
 
     /// Commits a hold with whatever else waits.
@@ -87,6 +89,10 @@ impl Writer {
     }
 
     async fn commit(&self, mutation: Mutation) -> Result<Outcome> {
+        let _timer = self.measures.time(match mutation {
+            Mutation::Hold { .. } => Operation::Hold,
+            Mutation::Release { .. } => Operation::Release,
+        });
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Mutate(Box::new(mutation), reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
@@ -141,6 +147,7 @@ async fn run(
         if mutations.is_empty() {
             continue;
         }
+        db.measures().batch(mutations.len());
         for (outcome, reply) in commit(&db, &*clock, &mutations).await.into_iter().zip(replies) {
             // A caller that has gone away asks again; its answer is in the ledger.
             let _ = reply.send(outcome);

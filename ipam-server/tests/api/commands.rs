@@ -122,3 +122,9 @@ fn a_doctor_tells_people_and_programs_and_changes_nothing() {
     let output = run(&["doctor", "--database", &database]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
 }
+
+#[test]
+fn events_are_kept_for_a_day_at_least() {
+    let said = ended(&["serve", "--keep-events-days", "0"], 2);
+    assert!(said.contains("--keep-events-days <DAYS>") && said.contains("1.."), "{said}");
+}

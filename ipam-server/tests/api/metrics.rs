@@ -1,6 +1,7 @@
 //! The service in numbers.
 
 use crate::app::App;
+use axum::http::Method;
 use serde_json::json;
 use std::time::Duration;
 
@@ -67,4 +68,74 @@ async fn the_plan_is_told_as_capacity_tells_it() {
     while metric(&app, "ipam_addresses_used{pool=\"workers\"}").await != Some(2.0) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn the_store_is_measured_by_what_it_did() {
+    let app = App::furnished().await;
+    let count = async |of: &str| {
+        let name = format!("ipam_store_operation_duration_seconds_count{{operation=\"{of}\"}}");
+        metric(&app, &name).await.unwrap_or_default()
+    };
+    let batched = async || {
+        let (batches, mutations) = ("ipam_batch_mutations_count", "ipam_batch_mutations_sum");
+        (metric(&app, batches).await.unwrap(), metric(&app, mutations).await.unwrap())
+    };
+    let (plans, holds, batches) = (count("plan").await, count("hold").await, batched().await);
+    assert_eq!((holds, count("release").await, batches), (1.0, 0.0, (1.0, 1.0)));
+    let c1 = "/v1/nodes/vm-1/allocations/c1/eth0";
+    let held = app.put(c1, &json!({})).await.expect(201).body;
+    app.delete(c1).await.expect(204);
+    assert_eq!((count("hold").await, count("release").await, count("plan").await), (2.0, 1.0, plans));
+    assert_eq!(batched().await, (3.0, 3.0));
+
+    // The same attachment's address has no new holder; another's has.
+    let rests = "ipam_address_rest_seconds_count";
+    let body = json!({"address": held["addresses"][0]["address"]});
+    app.put(c1, &body).await.expect(201);
+    app.delete(c1).await.expect(204);
+    assert_eq!(metric(&app, rests).await, Some(0.0));
+    app.put("/v1/nodes/vm-1/allocations/c2/eth0", &body).await.expect(201);
+    assert_eq!(metric(&app, rests).await, Some(1.0));
+    assert!(metric(&app, "ipam_address_rest_seconds_sum").await.unwrap() < 3600.0);
+
+    app.put("/v1/vnets/other", &json!({"addressSpace": ["192.168.0.0/16"]})).await.expect(201);
+    assert_eq!(count("plan").await, plans + 1.0);
+    let reads = count("read").await;
+    app.get("/v1/vnets/other").await.expect(200);
+    assert!(count("read").await > reads);
+}
+
+#[tokio::test]
+async fn connections_are_told_by_pool() {
+    let app = App::furnished().await;
+    for pool in ["writers", "readers"] {
+        let of = |state: &str| format!("ipam_database_connections{{pool=\"{pool}\",state=\"{state}\"}}");
+        let (used, idle) =
+            (metric(&app, &of("used")).await.unwrap(), metric(&app, &of("idle")).await.unwrap());
+        let most = metric(&app, &format!("ipam_database_connections_max{{pool=\"{pool}\"}}")).await.unwrap();
+        assert!(most >= 1.0 && used + idle <= most, "{pool}: {used} and {idle} of {most}");
+    }
+    assert_eq!(metric(&app, "ipam_upkeep_turn").await, Some(0.0), "nobody took it here");
+}
+
+#[tokio::test]
+async fn strangers_are_counted() {
+    let app = App::furnished().await;
+    let name = "ipam_addresses_in_conflict{pool=\"workers\"}";
+    assert_eq!(metric(&app, name).await, Some(0.0));
+    let node = app.get("/v1/nodes/node-1").await.expect(200).body;
+    let first = &node["block"]["ranges"][0]["first"];
+    let sync = json!({
+        "asOfSeq": 10, "entries": [],
+        "conflicts": [{"address": first, "mac": "02:00:0a:f0:00:0b", "ageSeconds": 1}],
+    });
+    let stamp = format!("claim={}, boot=1, seq=10, block={}", node["claim"], node["block"]["version"]);
+    app.call(Method::PUT, "/v1/nodes/node-1/allocations")
+        .header("ipam-node", &stamp)
+        .json(&sync)
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(metric(&app, name).await, Some(1.0));
 }

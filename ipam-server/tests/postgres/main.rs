@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod failover;
 #[path = "../common/filled.rs"]
 mod filled;
 mod moving;
 mod plans;
 mod replicas;
+mod service;
 mod side_by_side;
 mod store;
 mod tls;

@@ -220,6 +220,7 @@ async fn a_late_registration_of_a_vm_that_has_ended_makes_no_claim() {
         world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
         // So late is no request.
         world.clock.pass(366 * 86_400);
+        world.prune(400).await;
         put(&world, "n1", &vm("u3", &["10.0.0.100"])).await.unwrap();
         world.store.delete_node(&parse("n1"), VmState::Gone, &keep()).await.unwrap();
         assert_eq!(remembered(&world).await, 1, "u3 alone");

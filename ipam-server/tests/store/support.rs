@@ -6,7 +6,7 @@ use ipam_api::{
 };
 use ipam_server::{
     clock::Clock,
-    store::{Change, Commit, DatabaseUrl, Page, Store, StoreError},
+    store::{Change, Commit, DatabaseUrl, Page, Store, StoreError, Turn},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -39,6 +39,16 @@ pub(crate) struct World {
     pub(crate) database: TestDatabase,
     /// For what is asked past the store, again and again.
     raw: tokio::sync::Mutex<Raw>,
+}
+
+/// The turn, as soon as the server has noticed that whoever had it has gone.
+pub(crate) async fn turn(store: &Store) -> Turn {
+    loop {
+        if let Some(turn) = store.take_turn().await.unwrap() {
+            return turn;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn open(url: &str, clock: &Arc<SetClock>) -> Store {
@@ -114,6 +124,17 @@ impl World {
             world.store.put_subnet(&parse(&format!("v/{name}")), &subnet(cidrs), &keep()).await.unwrap();
         }
         world
+    }
+
+    /// Another replica's store.
+    pub(crate) async fn another(&self) -> Store {
+        open(&self.database.url(), &self.clock).await
+    }
+
+    /// What the background work does, with events kept for so many days.
+    pub(crate) async fn prune(&self, keep_days: i64) {
+        let mut turn = turn(&self.store).await;
+        self.store.prune(&mut turn, SignedDuration::from_hours(24 * keep_days)).await.unwrap();
     }
 
     /// Closes the store and opens the database anew.

@@ -373,8 +373,7 @@ async fn all_tokens_of_a_node_end_at_once_and_its_claim_stays() {
     }
     // A year later nobody is waited for.
     world.clock.pass(366 * 86_400);
-    world.store.put_node(&name, &node("p", &["10.0.0.100"]), &keep()).await.unwrap();
-    world.store.delete_node(&name, VmState::Gone, &keep()).await.unwrap();
+    world.prune(400).await;
     assert_eq!(world.store.former_node(&one).await.unwrap(), None);
 }
 

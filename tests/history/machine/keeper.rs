@@ -1,4 +1,4 @@
-use super::{End, Machine, Make, Power, Process, process::Mortality, sync::Outcome};
+use super::{End, Machine, Make, Power, Process, process::Mortality};
 use crate::{
     history::{Ask, Heard},
     link::{Link, Reply},
@@ -7,6 +7,7 @@ use crate::{
     world::World,
 };
 use anyhow::Result;
+use cni_shim::journal::Outcome;
 use ipam_api::{
     client::{Answer, ETag, NodeDeletion, VmFate, Write},
     wire::{Allocator, Node, NodeSpec},

@@ -14,6 +14,11 @@ impl Message {
         &self.0
     }
 
+    /// Whether it is the answer of somebody who cannot answer now.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.0.starts_with(b"HTTP/1.1 503 ")
+    }
+
     /// The next request or answer; `None` where the connection ends before it.
     pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Option<Self>> {
         let mut bytes = Vec::with_capacity(1024);

@@ -1,119 +1,99 @@
-use super::database::Database;
-use anyhow::{Context, Result, bail, ensure};
-use jiff::{SignedDuration, Timestamp};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use super::{
+    database::{Database, Server},
+    replica::Replica,
+    setting::Setting,
 };
-use std::{
-    fs::{self, File},
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
-use vnet_tests::lab::Binaries;
+use crate::network::Network;
+use anyhow::{Context, Result};
+use std::{path::Path, thread};
+use testdb::Make;
 
-/// The real `ipam-server` on loopback.
+/// How many share a database that can be shared.
+const REPLICAS: usize = 3;
+
+/// The service: its replicas, which all do the same, and their database.
 #[derive(Debug)]
-pub(crate) struct Service {
-    program: PathBuf,
+pub(super) struct Service {
+    // They end before their database does.
+    replicas: Vec<Replica>,
     database: Database,
-    log: PathBuf,
-    /// Says by how many milliseconds its clock is wrong.
-    clock: PathBuf,
-    wrong: SignedDuration,
-    running: Option<Child>,
 }
 
 impl Service {
-    /// One over this database, not yet started, that writes its log below this directory.
-    pub(crate) fn over(database: Database, below: &Path) -> Result<Self> {
-        let program = Binaries::find()?.program("ipam-server");
-        let (log, clock) = (below.join("ipam-server.log"), below.join("clock"));
-        Ok(Self { program, database, log, clock, wrong: SignedDuration::ZERO, running: None })
-    }
-
-    /// Starts it and waits until it listens; where.
-    pub(crate) fn start(&mut self) -> Result<SocketAddr> {
-        let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.program);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("IPAM_")) {
-            command.env_remove(name);
-        }
-        let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
-            .env("IPAM_DATABASE", self.database.url())
-            .env("IPAM_FAULT_CLOCK", &self.clock)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("starting ipam-server")?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        self.running = Some(child);
-        let Some(address) = line.trim().strip_prefix("listening on http://") else {
-            bail!("ipam-server does not listen: {line:?}; its log ends so:\n{}", self.log());
+    /// One on a new database of this make, of which nothing is started.
+    pub(super) fn on(make: Make, below: &Path) -> Result<Self> {
+        let database = Database::make(make, below)?;
+        let count = match make {
+            Make::Sqlite => 1,
+            Make::Postgres => REPLICAS,
         };
-        Ok(address.parse()?)
+        let replicas = (0..count).map(|number| Replica::over(database.url(), number, below));
+        Ok(Self { replicas: replicas.collect::<Result<_>>()?, database })
     }
 
-    /// Ends it by SIGKILL, wherever it is.
-    pub(crate) fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.running.take() {
-            child.kill()?;
-            child.wait()?;
+    /// Starts all replicas at once, and leads the network to them.
+    pub(super) fn start(&mut self, network: &Network) -> Result<()> {
+        thread::scope(|scope| {
+            let starting: Vec<_> =
+                self.replicas.iter_mut().map(|replica| scope.spawn(|| replica.start())).collect();
+            starting.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow::anyhow!("it panicked"))?)
+        })?;
+        self.lead(network);
+        Ok(())
+    }
+
+    /// Ends one by SIGKILL, wherever it is.
+    pub(super) fn kill(&mut self, number: usize, network: &Network) -> Result<()> {
+        self.replicas[number].kill()?;
+        self.lead(network);
+        Ok(())
+    }
+
+    /// Starts one that was killed.
+    pub(super) fn restart(&mut self, number: usize, network: &Network) -> Result<()> {
+        self.replicas[number].start()?;
+        self.lead(network);
+        Ok(())
+    }
+
+    /// Ends all.
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.replicas.iter_mut().try_for_each(Replica::kill)
+    }
+
+    /// How many replicas it has.
+    pub(super) fn count(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// One of them.
+    pub(super) fn replica(&mut self, number: usize) -> &mut Replica {
+        &mut self.replicas[number]
+    }
+
+    /// Its database's server, where it has one.
+    pub(super) fn server(&mut self) -> Option<&mut Server> {
+        self.database.server()
+    }
+
+    /// Fails if what a replica takes for now is not as wrong as it was set.
+    pub(super) fn is_as_wrong(&self, network: &Network, setting: &Setting) -> Result<()> {
+        for (number, replica) in self.replicas.iter().enumerate() {
+            network.leads_to(&[replica.address()]);
+            replica.is_as_wrong(setting.service_now()?).with_context(|| format!("replica {number}"))?;
         }
+        self.lead(network);
         Ok(())
     }
 
-    /// Stops it where it stands: connections stay open, nothing is answered.
-    pub(crate) fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+    /// The last lines of its logs.
+    pub(super) fn log(&self) -> String {
+        let logs = self.replicas.iter().enumerate();
+        logs.map(|(number, replica)| format!("replica {number}:\n{}\n", replica.log())).collect()
     }
 
-    /// Lets a frozen one go on.
-    pub(crate) fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
-    }
-
-    /// Sets its clock wrong by so much from now on.
-    pub(crate) fn set_wrong(&mut self, wrong: SignedDuration) -> Result<()> {
-        self.wrong = wrong;
-        // In one go: it may look at any moment.
-        let draft = self.clock.with_extension("new");
-        fs::write(&draft, wrong.as_millis().to_string())?;
-        Ok(fs::rename(&draft, &self.clock)?)
-    }
-
-    /// Fails if what it takes for now is not as wrong as it was set.
-    pub(crate) fn is_as_wrong(&self, its_now: Timestamp) -> Result<()> {
-        let off = its_now.duration_since(Timestamp::now().checked_add(self.wrong)?).abs();
-        ensure!(
-            off < SignedDuration::from_mins(1),
-            "the clock of ipam-server does not jump: build it with --features ipam-server/fault-points"
-        );
-        Ok(())
-    }
-
-    /// The last lines of its log.
-    pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.running.as_ref().context("the service does not run")?;
-        Ok(kill(Pid::from_raw(child.id().try_into()?), signal)?)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.kill());
+    fn lead(&self, network: &Network) {
+        let addresses: Vec<_> = self.replicas.iter().map(Replica::address).collect();
+        network.leads_to(&addresses);
     }
 }

@@ -121,6 +121,12 @@ impl Row {
             && self.if_name == attachment.if_name.as_str()
     }
 
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        self.network == other.network
+            && self.container_id == other.container_id
+            && self.if_name == other.if_name
+    }
+
     pub(in crate::store) fn stamp(&self) -> Stamp {
         Stamp {
             claim: Claim(self.claim.cast_unsigned()),

@@ -6,15 +6,15 @@
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
-use super::{Migrated, PostgresUrl, Scope, steps::run};
+use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, steps::run};
 use crate::store::{Result, StoreError};
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
-    postgres::PgPoolOptions,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -31,6 +31,45 @@ const USES_ALONE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT pg_advisory_xact_lock_shared(1229996365, 1), pg_advisory_xact_lock(1229996365, 2)";
 /// One snapshot for all statements.
 const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Ends a transaction that changed nothing. What it saw may have been committed here and not yet be on a synchronous
+/// standby, because whoever waited for that was cut off, and who is told "it is so" counts on it: a record in the log is
+/// waited for, with all that is before it.
+const COMMIT_UNCHANGED: &str = "SELECT pg_logical_emit_message(true, 'ipam', ''); COMMIT";
+
+/// The turn: a lock of its own, which lasts as long as the connection.
+const TAKE_TURN: &str = "SELECT pg_try_advisory_lock(1229996365, 3)";
+
+/// How long a connection whose caller has gone may keep its place: it waits for the standby, and another would too.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// How long a server may take to say anything: a machine that was switched off does not even say that a connection has
+/// ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Of what callers wait for.
+    Usual,
+    /// Of what goes through all tables.
+    Long,
+}
+
+impl Patience {
+    /// For a statement, which waits for locks ten seconds at most.
+    fn statement(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Usual => 20,
+            Self::Long => 3600,
+        })
+    }
+
+    /// For COMMIT, which waits for the synchronous standby where there is one.
+    fn commit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Usual => 10,
+            Self::Long => 3600,
+        })
+    }
+}
 
 /// Batches of the hot path at once: while one is flushed to disk the next is decided.
 pub(super) const BATCHES: u32 = 4;
@@ -55,6 +94,15 @@ const SETTINGS: [(&str, &str); 7] = [
 const BY_INDEX: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 
+/// What the database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To work with it: a standby is none to work with, for what it shows may be old, and nothing can be written.
+    Work,
+    /// To look at it, of which a standby is as good as any.
+    Look,
+}
+
 /// Connections by what they are for, so that none of these starves another.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct PostgresDb {
@@ -65,7 +113,7 @@ pub(in crate::store) struct PostgresDb {
 }
 
 impl PostgresDb {
-    pub(super) async fn open(url: &PostgresUrl) -> Result<Self> {
+    pub(super) async fn open(url: &PostgresUrl, purpose: Purpose) -> Result<Self> {
         let mut options = url.options()?.statement_cache_capacity(256).options(SETTINGS);
         if options.get_application_name().is_none() {
             options = options.application_name("ipam-server");
@@ -73,12 +121,18 @@ impl PostgresDb {
         // Not by a pool, which would try until its time is up and not say why it could not.
         let mut first = PgConnection::connect_with(&options).await?;
         check(&mut first).await?;
+        if purpose == Purpose::Work && !is_primary(&mut first).await? {
+            return Err(StoreError::Unfit(
+                "it is a standby, which only reads: name the primary, or an address that follows it"
+                    .to_owned(),
+            ));
+        }
         first.close().await?;
         let writing = options.clone().options(BY_INDEX);
         Ok(Self {
-            planner: pool(1).connect_lazy_with(writing.clone()),
-            writers: pool(4).connect_lazy_with(writing),
-            readers: pool(8).connect_lazy_with(options),
+            planner: pool(1, purpose).connect_lazy_with(writing.clone()),
+            writers: pool(4, purpose).connect_lazy_with(writing),
+            readers: pool(8, purpose).connect_lazy_with(options),
         })
     }
 
@@ -107,6 +161,22 @@ impl PostgresDb {
         begin(&self.readers, READ).await
     }
 
+    /// How connections are made.
+    pub(super) fn options(&self) -> Arc<PgConnectOptions> {
+        self.readers.connect_options()
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolUse> {
+        let pools = [("planner", &self.planner), ("writers", &self.writers), ("readers", &self.readers)];
+        pools.map(|(name, pool)| PoolUse::of(name, pool)).into()
+    }
+
+    /// Whether something can be written, synchronous standby and all.
+    pub(super) async fn probe(&self) -> Result<()> {
+        let tx = begin(&self.writers, "BEGIN").await?;
+        Ok(tx.commit(Changed::Nothing).await?)
+    }
+
     pub(super) async fn close(&self) {
         for pool in [&self.readers, &self.writers, &self.planner] {
             pool.close().await;
@@ -114,8 +184,17 @@ impl PostgresDb {
     }
 }
 
-fn pool(connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new()
+fn pool(connections: u32, purpose: Purpose) -> PgPoolOptions {
+    let options = match purpose {
+        Purpose::Look => PgPoolOptions::new(),
+        // A server that is demoted ends its connections first, so this is as true for as long as one lasts.
+        Purpose::Work => PgPoolOptions::new().after_connect(|connection, _| {
+            Box::pin(async move {
+                if is_primary(connection).await? { Ok(()) } else { Err(silent("it is a standby")) }
+            })
+        }),
+    };
+    options
         .max_connections(connections)
         // As long as a caller is kept waiting for a server that is not there.
         .acquire_timeout(Duration::from_secs(5))
@@ -128,8 +207,8 @@ fn pool(connections: u32) -> PgPoolOptions {
 async fn begin(pool: &PgPool, statements: &'static str) -> Result<PostgresTx> {
     let mut idle = pool.num_idle();
     loop {
-        let mut tx = PostgresTx { connection: Some(pool.acquire().await?) };
-        match tx.connection()?.execute(statements).await {
+        let mut tx = PostgresTx { connection: Some(pool.acquire().await?), patience: Patience::Usual };
+        match answered(tx.patience.statement(), tx.connection()?.execute(statements)).await {
             Ok(_) => return Ok(tx),
             Err(error) => match StoreError::from(error) {
                 StoreError::Unavailable(_) if idle > 0 => idle -= 1,
@@ -144,6 +223,7 @@ async fn begin(pool: &PgPool, statements: &'static str) -> Result<PostgresTx> {
 pub(in crate::store) struct PostgresTx {
     /// Until it ends.
     connection: Option<PoolConnection<Postgres>>,
+    pub(super) patience: Patience,
 }
 
 impl PostgresTx {
@@ -151,8 +231,21 @@ impl PostgresTx {
         self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.end("COMMIT").await
+    /// What the server answers to a statement.
+    pub(super) async fn ask<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let patience = self.patience.statement();
+        answered(patience, statement(self.connection()?)).await
+    }
+
+    /// Keeps what it changed; where it changed nothing, what it saw lasts once this has returned.
+    pub(super) async fn commit(self, change: Changed) -> Result<(), sqlx::Error> {
+        match change {
+            Changed::Something => self.end("COMMIT").await,
+            Changed::Nothing => self.end(COMMIT_UNCHANGED).await,
+        }
     }
 
     pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
@@ -160,7 +253,7 @@ impl PostgresTx {
     }
 
     async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        self.connection()?.execute(statement).await?;
+        answered(self.patience.commit(), self.connection()?.execute(statement)).await?;
         self.connection = None;
         Ok(())
     }
@@ -170,12 +263,39 @@ impl Drop for PostgresTx {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         tokio::spawn(async move {
-            if connection.execute("ROLLBACK").await.is_err() {
+            if answered(ABANDONED, connection.execute("ROLLBACK")).await.is_err() {
                 // What is open on it ends with it.
                 connection.close_on_drop();
             }
         });
     }
+}
+
+/// What a server answers within a time.
+pub(super) async fn answered<T>(
+    within: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(within, answer)
+        .await
+        .unwrap_or_else(|_| Err(silent(&format!("it said nothing for {} seconds", within.as_secs()))))
+}
+
+/// A server that is there and does not do what it is there for.
+fn silent(why: &str) -> sqlx::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why).into()
+}
+
+/// A connection that has the turn, unless another has it.
+pub(super) async fn take_turn(options: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let taken = is_primary(&mut connection).await?
+        && sqlx::query_scalar(TAKE_TURN).fetch_one(&mut connection).await?;
+    Ok(taken.then_some(connection))
+}
+
+async fn is_primary(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(connection).await
 }
 
 /// Whether the server can be worked with.

@@ -1,6 +1,6 @@
 //! SQLite: a file of this machine, written by one connection at a time.
 
-use super::{Migrated, steps::run};
+use super::{Migrated, PoolUse, steps::run};
 use crate::store::Result;
 use sqlx::{
     Connection, Sqlite, SqlitePool, Transaction,
@@ -78,6 +78,10 @@ impl SqliteDb {
 
     pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.readers.begin().await?)
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolUse> {
+        vec![PoolUse::of("writers", &self.writer), PoolUse::of("readers", &self.readers)]
     }
 
     pub(super) async fn close(&self) {

@@ -52,7 +52,7 @@ impl Store {
     pub async fn repair(&self, change: &Change) -> Result<Consistency> {
         let at = self.clock.now();
         let attempt = async || {
-            let mut tx = self.db.write(Scope::Plan).await?;
+            let mut tx = self.db.write(Scope::Plan).await?.patient();
             let before = all(&mut tx, at).await?;
             let wanted: Vec<&Finding> = before.iter().filter(|finding| finding.repairable).collect();
             let codes: Vec<&str> = wanted.iter().map(|finding| finding.code.as_str()).collect();

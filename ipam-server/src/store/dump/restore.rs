@@ -76,7 +76,7 @@ async fn restore(
     let mut lines = Lines { from, sum: Sha256::new(), number: 0 };
     let header = header(&mut lines)?;
     db.migrate().await?;
-    let mut tx = db.write(Scope::Plan).await?;
+    let mut tx = db.write(Scope::Plan).await?.patient();
     if tx.engine() == Engine::Postgres {
         tx.fetch_one::<(String,)>(NEVER_IDLE, args![]).await?;
     }

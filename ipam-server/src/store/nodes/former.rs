@@ -11,7 +11,8 @@ const NOTE: &str = "INSERT INTO former_vm (node, uid, ended_at) VALUES ($1, $2, 
     ON CONFLICT (node, uid) DO UPDATE SET ended_at = excluded.ended_at";
 const IS_FORMER: &str = "SELECT ended_at FROM former_vm WHERE node = $1 AND uid = $2 AND ended_at >= $3";
 const RETURNS: &str = "DELETE FROM former_vm WHERE node = $1 AND uid = $2";
-const FORGET: &str = "DELETE FROM former_vm WHERE ended_at < $1";
+const FORGET: &str = "DELETE FROM former_vm WHERE (node, uid) IN
+    (SELECT f.node, f.uid FROM former_vm AS f WHERE f.ended_at < $1 ORDER BY f.ended_at LIMIT $2)";
 
 statements!(NOTE, IS_FORMER, RETURNS, FORGET);
 
@@ -20,8 +21,12 @@ const REMEMBERED: i64 = 365 * 86_400_000;
 
 /// The VM of this uid is no longer the node of this name.
 pub(super) async fn note(tx: &mut Tx, node: &str, uid: &str, now: i64) -> Result<()> {
-    tx.execute(FORGET, args![now - REMEMBERED]).await?;
     tx.execute(NOTE, args![node, uid, now]).await.map(|_| ())
+}
+
+/// Forgets some of those for whom nobody asks any more; how many.
+pub(in crate::store) async fn forget(tx: &mut Tx, now: i64, most: u64) -> Result<u64> {
+    tx.execute(FORGET, args![now - REMEMBERED, most]).await
 }
 
 /// Refuses what a VM asks for that was the node of this name and has ended; `cure` is for one that is there again.

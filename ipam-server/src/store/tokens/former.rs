@@ -23,7 +23,8 @@ const REMEMBER_OF_NODE: &str = "INSERT INTO former_token (id, hash, node, claim,
     WHERE t.node = $1
     ON CONFLICT (id) DO NOTHING";
 const DELETE_OF_NODE: &str = "DELETE FROM token WHERE node = $1";
-const FORGET: &str = "DELETE FROM former_token WHERE ended_at < $1";
+const FORGET: &str = "DELETE FROM former_token WHERE id IN
+    (SELECT f.id FROM former_token AS f WHERE f.ended_at < $1 ORDER BY f.ended_at LIMIT $2)";
 const FORMER: &str = "SELECT f.hash, f.node FROM former_token AS f LEFT JOIN node AS n ON n.name = f.node
     WHERE f.id = $1 AND f.claim IS NOT NULL AND (n.claim IS NULL OR n.claim <> f.claim)";
 
@@ -39,9 +40,13 @@ pub(super) async fn remember(tx: &mut Tx, id: &TokenId, now: i64) -> Result<()> 
 
 /// Ends all tokens of a node, before its claim ends or changes: what they were for is no more.
 pub(in crate::store) async fn end_of_node(tx: &mut Tx, node: &str, now: i64) -> Result<()> {
-    tx.execute(FORGET, args![now - REMEMBERED]).await?;
     tx.execute(REMEMBER_OF_NODE, args![node, now]).await?;
     tx.execute(DELETE_OF_NODE, args![node]).await.map(|_| ())
+}
+
+/// Forgets some of those whose VMs nobody waits for any more; how many.
+pub(in crate::store) async fn forget(tx: &mut Tx, now: i64, most: u64) -> Result<u64> {
+    tx.execute(FORGET, args![now - REMEMBERED, most]).await
 }
 
 impl Store {

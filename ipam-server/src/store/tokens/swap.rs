@@ -61,7 +61,10 @@ impl Store {
             let tokens: Vec<TokenRow> = tx.fetch_all(row::OF_NODE, args![node.as_str()]).await?;
             if let Some(kept) = tokens.iter().find(|row| row.hash() == secret.hash()) {
                 return match kept.state(now) {
-                    TokenState::Valid => Ok(Written::Updated(kept.view(now)?)),
+                    TokenState::Valid => {
+                        tx.commit().await?;
+                        Ok(Written::Updated(kept.view(now)?))
+                    }
                     _ => Err(StoreError::Exists(format!("token {} has ended: make another", kept.id))),
                 };
             }
