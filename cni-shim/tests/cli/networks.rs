@@ -150,7 +150,7 @@ fn rules_of_an_earlier_version_count_until_they_are_made_anew() {
     node.namespace.sh(r#"nft list table inet vnet_ipam | sed -e 's/"cni-shim [0-9]* /"cni-shim /' \
              -e 's/@masquerade-[0-9a-f]*-4/{ 10.240.1.0-10.240.1.3 }/' \
              -e 's/@masquerade-[0-9a-f]*-6/{ fd00:10::100-fd00:10::103 }/' \
-             -e '/set masquerade-/,/}$/d' >/dev/shm/earlier.$$
+             -e '/set masquerade-/,/^.}$/d' >/dev/shm/earlier.$$
            nft delete table inet vnet_ipam; nft -f /dev/shm/earlier.$$; rm /dev/shm/earlier.$$"#);
     assert!(table(&node).contains("saddr 10.240.1.0-10.240.1.3"), "{}", table(&node));
     checks(&node, "a", &first);
