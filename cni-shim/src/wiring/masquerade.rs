@@ -1,6 +1,6 @@
 //! Masqueraded pods: the elements of the sets by which the rule of a network knows its pods.
 //!
-//! The rule is the network's ([`firewall::masquerade`](super::firewall::masquerade)); an element is one address of
+//! The rule is the network's ([`super::firewall::masquerade`]); an element is one address of
 //! a pod. So the rule knows nothing of blocks and claims: a pod keeps what it began with, whatever becomes of
 //! these, and pods of another network have no part in it.
 
