@@ -7,8 +7,16 @@ use std::time::Duration;
 
 /// One number of `/metrics`, by its name with its labels.
 async fn metric(app: &App, name: &str) -> Option<f64> {
+    number(&told(app).await, name)
+}
+
+async fn told(app: &App) -> String {
     let text = app.get("/metrics").await.expect(200).text;
     assert!(text.ends_with("# EOF\n"), "{text}");
+    text
+}
+
+fn number(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(line.parse().unwrap())
 }
@@ -109,11 +117,12 @@ async fn the_store_is_measured_by_what_it_did() {
 #[tokio::test]
 async fn connections_are_told_by_pool() {
     let app = App::furnished().await;
+    // Of one moment: between two answers a connection comes back.
+    let text = told(&app).await;
     for pool in ["writers", "readers"] {
         let of = |state: &str| format!("ipam_database_connections{{pool=\"{pool}\",state=\"{state}\"}}");
-        let (used, idle) =
-            (metric(&app, &of("used")).await.unwrap(), metric(&app, &of("idle")).await.unwrap());
-        let most = metric(&app, &format!("ipam_database_connections_max{{pool=\"{pool}\"}}")).await.unwrap();
+        let (used, idle) = (number(&text, &of("used")).unwrap(), number(&text, &of("idle")).unwrap());
+        let most = number(&text, &format!("ipam_database_connections_max{{pool=\"{pool}\"}}")).unwrap();
         assert!(most >= 1.0 && used + idle <= most, "{pool}: {used} and {idle} of {most}");
     }
     assert_eq!(metric(&app, "ipam_upkeep_turn").await, Some(0.0), "nobody took it here");
