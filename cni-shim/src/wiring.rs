@@ -36,6 +36,7 @@ pub mod neighbour_table;
 mod netlink;
 mod netns;
 mod nfnetlink;
+mod nft;
 mod nftables;
 pub mod own_address;
 pub mod probe;

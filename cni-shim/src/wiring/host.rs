@@ -3,7 +3,7 @@
 use super::{
     Host, Uplink, WiringError, firewall,
     masquerade::Pods,
-    route,
+    nft, route,
     sysctl::{self, Change, Setting},
     turn::{self, Alone, Turn},
 };
@@ -194,7 +194,7 @@ pub fn obstacles(uplink: &Uplink, preparation: &Preparation<'_>) -> Result<Vec<S
     }
     match rules(preparation).stand() {
         Ok(true) => {}
-        Ok(false) => obstacles.extend(firewall::without_nft().map(|error| error.to_string())),
+        Ok(false) => obstacles.extend(nft::missing().map(|error| error.to_string())),
         Err(error @ WiringError::Unsupported { .. }) => obstacles.push(error.to_string()),
         Err(error) => return Err(error),
     }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use axum::http::Method;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One number of `/metrics`, by its name with its labels.
 async fn metric(app: &App, name: &str) -> Option<f64> {
@@ -73,7 +73,9 @@ async fn the_plan_is_told_as_capacity_tells_it() {
     }
     app.put("/v1/nodes/vm-1/allocations/c1/eth0", &json!({})).await.expect(201);
     // It may have been counted a second ago.
+    let began = Instant::now();
     while metric(&app, "ipam_addresses_used{pool=\"workers\"}").await != Some(2.0) {
+        assert!(began.elapsed() < Duration::from_secs(30), "it is not counted again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

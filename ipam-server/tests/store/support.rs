@@ -194,6 +194,29 @@ impl World {
             let wrong = connection.number(sql).await;
             assert_eq!(wrong, 0, "{rule}\n{}", dump(&mut connection).await);
         }
+        // What capacity knows by the plan's version is what the tables say now.
+        for subnet in self.store.capacity().await.unwrap().subnets {
+            for (number, which) in [
+                (subnet.free, "e.kind = 'free'"),
+                (subnet.reserved, "e.kind = 'reserved'"),
+                (subnet.planned, "e.block IN (SELECT id FROM block WHERE node IS NULL)"),
+                (subnet.claimed, "e.block IN (SELECT id FROM block WHERE node IS NOT NULL)"),
+                (
+                    subnet.deleting,
+                    "e.block IN (SELECT b.id FROM block AS b JOIN node AS n ON n.id = b.node WHERE n.state = 'deleting')",
+                ),
+                (subnet.leaving, "e.leaving IS NOT NULL"),
+            ] {
+                let sql = format!(
+                    "SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
+                     JOIN subnet AS s ON s.id = e.subnet JOIN vnet AS v ON v.id = s.vnet
+                     WHERE v.name || '/' || s.name = '{}' AND {which}",
+                    subnet.subnet
+                );
+                let now = connection.number(&sql).await;
+                assert_eq!(number, now.cast_unsigned(), "{} of {which}", subnet.subnet);
+            }
+        }
         // The doctor asks the same and more, and must not cry wolf.
         let mut findings = self.store.consistency().await.unwrap().findings;
         findings.retain(|found| found.severity == Severity::Broken && found.code != "refused-addresses");
