@@ -1,6 +1,6 @@
 //! SQLite: a file of this machine, written by one connection at a time.
 
-use super::{Migrated, PoolUse, steps::run};
+use super::{Migrated, PoolUse, steps::run, trouble::is_busy};
 use crate::store::Result;
 use sqlx::{
     Connection, Sqlite, SqlitePool, Transaction,
@@ -8,8 +8,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
+use tokio::time::Instant;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// How long one waits for another that has the file.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One connection writes, others read beside it (WAL).
 #[derive(Debug, Clone)]
@@ -26,7 +30,7 @@ impl SqliteDb {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(PATIENCE)
             .pragma("cache_size", "-16384")
             // What a statement may have to undo is written beside the database otherwise, page by page.
             .pragma("temp_store", "MEMORY")
@@ -45,7 +49,7 @@ impl SqliteDb {
                     })
                 })
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writer = patiently(async || pool(1).connect_with(options.clone()).await).await?;
         let readers = pool(4).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers })
     }
@@ -56,7 +60,7 @@ impl SqliteDb {
             .filename(path)
             .create_if_missing(false)
             .read_only(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(PATIENCE)
             // All of it is read, and in another order than it lies there.
             .pragma("cache_size", "-65536");
         let readers = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
@@ -87,5 +91,19 @@ impl SqliteDb {
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Opens a file, and again while another program opens it too: whoever turns a new one to WAL refuses others at
+/// once, whatever their busy timeout.
+async fn patiently<T>(open: impl AsyncFn() -> Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match open().await {
+            Err(sqlx::Error::Database(refusal)) if is_busy(&*refusal) && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome,
+        }
     }
 }

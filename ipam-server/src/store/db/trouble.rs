@@ -39,12 +39,25 @@ fn trouble(refusal: &dyn DatabaseError) -> Trouble {
     if refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
         of_postgres(&code)
     } else {
-        // SQLITE_BUSY (5), SQLITE_FULL (13), SQLITE_IOERR (10), and their extended codes.
-        match code.parse::<u32>().map(|code| code & 0xff) {
-            Ok(5 | 10 | 13) => Trouble::Passing,
+        match of_sqlite(&code) {
+            Some(SQLITE_BUSY | SQLITE_IOERR | SQLITE_FULL) => Trouble::Passing,
             _ => Trouble::Defect,
         }
     }
+}
+
+/// Whether SQLite refuses because another has the file.
+pub(super) fn is_busy(refusal: &dyn DatabaseError) -> bool {
+    of_sqlite(&refusal.code().unwrap_or_default()) == Some(SQLITE_BUSY)
+}
+
+const SQLITE_BUSY: u32 = 5;
+const SQLITE_IOERR: u32 = 10;
+const SQLITE_FULL: u32 = 13;
+
+/// The primary result code in an extended one.
+fn of_sqlite(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 /// By SQLSTATE (PostgreSQL, appendix A): its first two characters are the class.
