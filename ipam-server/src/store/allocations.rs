@@ -1,19 +1,20 @@
 //! Who holds which address: the hot path and its lists.
 
 mod decide;
+mod known;
 mod listing;
 mod service;
 #[cfg(test)]
 mod tests;
 
 pub(super) use decide::refused;
+pub(super) use known::commit as commit_known;
 pub use listing::AllocationFilter;
-#[cfg(test)]
-pub(super) use listing::statements;
 
+use super::db::statements;
 use super::{
     Page, Result, Store, StoreError, Written,
-    book::{Book, Position},
+    book::{Book, KnownHolders, Position},
     db::{Db, Scope},
     error::Kind,
     writer::Mutation,
@@ -24,6 +25,8 @@ use ipam_api::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, net::IpAddr};
+
+statements!(; known, listing);
 
 /// A request of the node plane: for which node, and with which stamp where its shim sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +98,16 @@ impl Store {
     }
 }
 
-/// Commits mutations in one transaction; one answer each, in order.
+/// Commits mutations in one transaction; one answer each, in order. Their nodes are known afterwards.
 ///
 /// # Errors
 /// The database refused the transaction: nothing of it happened.
-pub(super) async fn commit(db: &Db, now: Timestamp, mutations: &[Mutation]) -> Result<Vec<Result<Outcome>>> {
+pub(super) async fn commit(
+    db: &Db,
+    known: &KnownHolders,
+    now: Timestamp,
+    mutations: &[Mutation],
+) -> Result<Vec<Result<Outcome>>> {
     let mut tx = db.write(Scope::Nodes).await?;
     let mut book = Book::default();
     let names: BTreeSet<&NodeName> = mutations.iter().map(|mutation| &mutation.call().node).collect();
@@ -138,6 +146,7 @@ pub(super) async fn commit(db: &Db, now: Timestamp, mutations: &[Mutation]) -> R
     book.save(&mut tx).await?;
     tx.commit().await?;
     db.measures().rested(book.rested());
+    known.keep(book);
     Ok(outcomes)
 }
 

@@ -2,9 +2,11 @@
 //! changed in memory by the rules of `ipam_api::ledger`, written back by few.
 
 mod holder;
+mod known;
 mod row;
 
 pub(super) use holder::Holder;
+pub(super) use known::KnownHolders;
 pub(super) use row::{Row, Tenancy};
 
 use super::{
@@ -21,9 +23,6 @@ use ipam_api::{
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// How exactly `lastContact` is kept: writing it with every request would double the hot path's writes.
-const CONTACT_RESOLUTION_SECONDS: i64 = 5;
 
 /// Where an address is: its subnet and its offset there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,9 +185,7 @@ impl Book {
         if admission.boot == BootChange::Newer {
             self.end(holder.id, now, |_| true);
         }
-        let quiet = holder
-            .last_contact
-            .is_none_or(|last| now.duration_since(last).as_secs() >= CONTACT_RESOLUTION_SECONDS);
+        let quiet = holder.is_quiet(now);
         let admitted = Holder {
             last_contact: if quiet { Some(now) } else { holder.last_contact },
             ledger: admission.node,

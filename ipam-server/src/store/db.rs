@@ -10,7 +10,7 @@ mod trouble;
 mod turn;
 mod url;
 
-pub(super) use sql::{Sql, Value, args, column, over, rows, statements};
+pub(super) use sql::{Column, List, Sql, Value, args, column, over, rows, statements};
 pub use steps::{Migrated, schema_version};
 pub use turn::Turn;
 pub use url::{DatabaseUrl, PostgresUrl};
@@ -174,6 +174,40 @@ impl Db {
             stuck: Arc::clone(&self.stuck),
             _timer: timer,
         })
+    }
+
+    /// Runs statements of the scope of nodes of which each may come through without the others; SQLite does all in one
+    /// transaction, PostgreSQL each in one of its own, without a round trip to begin and one to end it. Rows of each, in
+    /// order. They must be such as do not mind to have been done before.
+    pub(super) async fn at_once<T: Record>(&self, statements: Vec<(Sql, Vec<Value>)>) -> Result<Vec<Vec<T>>> {
+        let mut found = Vec::with_capacity(statements.len());
+        match &self.make {
+            Make::Sqlite(_) => {
+                let mut tx = self.write(Scope::Nodes).await?;
+                for (sql, args) in statements {
+                    found.push(tx.fetch_all(sql, args).await?);
+                }
+                tx.commit().await?;
+            }
+            Make::Postgres(db) => {
+                for (sql, args) in statements {
+                    let _timer = self.measures.time(Operation::Nodes);
+                    let rows = db.at_once(sql.postgres, args).await;
+                    self.stuck.store(matches!(rows, Err(StoreError::Unavailable(_))), Ordering::Relaxed);
+                    let rows: Result<_, sqlx::Error> = rows?.iter().map(T::from_row).collect();
+                    found.push(rows?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What make the database is of.
+    pub(super) fn engine(&self) -> Engine {
+        match &self.make {
+            Make::Sqlite(_) => Engine::Sqlite,
+            Make::Postgres(_) => Engine::Postgres,
+        }
     }
 
     /// How many batches of the hot path are written at once.

@@ -5,6 +5,7 @@
 use super::{
     NodeCall, Result, StoreError, Written,
     allocations::{self, Outcome},
+    book::KnownHolders,
     db::{Db, retried},
     measures::{Measures, Operation},
 };
@@ -52,12 +53,13 @@ impl Writer {
     pub(super) fn start(db: &Db, clock: &Arc<dyn Clock>) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
+        let known = KnownHolders::default();
         let tasks = db.batches_at_once();
         let running = Arc::new(Semaphore::new(tasks as usize));
         for _ in 0..tasks {
             // There is one for each.
             let Ok(permit) = Arc::clone(&running).try_acquire_owned() else { break };
-            tokio::spawn(run(db.clone(), Arc::clone(clock), Arc::clone(&waiting), permit));
+            tokio::spawn(run(db.clone(), known.clone(), Arc::clone(clock), Arc::clone(&waiting), permit));
         }
         Self { jobs, running, tasks, measures: db.measures().clone() }
     }
@@ -117,6 +119,7 @@ fn stopping() -> StoreError {
 
 async fn run(
     db: Db,
+    known: KnownHolders,
     clock: Arc<dyn Clock>,
     waiting: Arc<Mutex<mpsc::Receiver<Job>>>,
     _running: OwnedSemaphorePermit,
@@ -148,7 +151,7 @@ async fn run(
             continue;
         }
         db.measures().batch(mutations.len());
-        for (outcome, reply) in commit(&db, &*clock, &mutations).await.into_iter().zip(replies) {
+        for (outcome, reply) in commit(&db, &known, &*clock, mutations).await.into_iter().zip(replies) {
             // A caller that has gone away asks again; its answer is in the ledger.
             let _ = reply.send(outcome);
         }
@@ -156,21 +159,50 @@ async fn run(
 }
 
 /// One answer a mutation, in order.
-async fn commit(db: &Db, clock: &dyn Clock, mutations: &[Mutation]) -> Vec<Result<Outcome>> {
-    match retried!(db, allocations::commit(db, clock.now(), mutations)) {
+async fn commit(
+    db: &Db,
+    known: &KnownHolders,
+    clock: &dyn Clock,
+    mutations: Vec<Mutation>,
+) -> Vec<Result<Outcome>> {
+    let done = match allocations::commit_known(db, known, clock.now(), &mutations).await {
+        Ok(done) => done,
+        Err(StoreError::Unavailable(why)) => return all(&why, mutations.len()),
+        Err(error) => return all(&error.to_string(), mutations.len()),
+    };
+    let left = mutations.into_iter().zip(&done).filter(|(_, done)| done.is_none());
+    let left: Vec<Mutation> = left.map(|(mutation, _)| mutation).collect();
+    let mut rest = commit_rest(db, known, clock, &left).await.into_iter();
+    done.into_iter()
+        .map(|done| done.map_or_else(|| rest.next().unwrap_or_else(|| Err(stopping())), Ok))
+        .collect()
+}
+
+fn all(why: &str, count: usize) -> Vec<Result<Outcome>> {
+    (0..count).map(|_| Err(StoreError::Unavailable(why.to_owned()))).collect()
+}
+
+async fn commit_rest(
+    db: &Db,
+    known: &KnownHolders,
+    clock: &dyn Clock,
+    mutations: &[Mutation],
+) -> Vec<Result<Outcome>> {
+    if mutations.is_empty() {
+        return Vec::new();
+    }
+    match retried!(db, allocations::commit(db, known, clock.now(), mutations)) {
         Ok(outcomes) => outcomes,
         Err(error) if mutations.len() == 1 => vec![Err(error)],
         // Every one of them would wait as long again.
-        Err(StoreError::Unavailable(why)) => {
-            mutations.iter().map(|_| Err(StoreError::Unavailable(why.clone()))).collect()
-        }
+        Err(StoreError::Unavailable(why)) => all(&why, mutations.len()),
         // One mutation that the database refuses must not fail its neighbours.
         Err(error) => {
             tracing::warn!(%error, batch = mutations.len(), "batch refused, committing one by one");
             let mut outcomes = Vec::with_capacity(mutations.len());
             for mutation in mutations {
                 let one = std::slice::from_ref(mutation);
-                let alone = retried!(db, allocations::commit(db, clock.now(), one));
+                let alone = retried!(db, allocations::commit(db, known, clock.now(), one));
                 outcomes.push(alone.and_then(|mut one| one.pop().unwrap_or_else(|| Err(stopping()))));
             }
             outcomes

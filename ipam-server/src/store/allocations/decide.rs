@@ -101,7 +101,7 @@ fn at(holder: &Holder, offset: Offset) -> Position {
     Position { subnet: holder.subnet, offset }
 }
 
-fn offset_in_block(holder: &Holder, address: IpAddr) -> Option<Offset> {
+pub(super) fn offset_in_block(holder: &Holder, address: IpAddr) -> Option<Offset> {
     holder.line.offset_of(address).ok().filter(|&offset| holder.has(offset))
 }
 

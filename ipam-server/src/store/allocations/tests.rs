@@ -22,6 +22,8 @@ use std::{
 };
 use testdb::TestDatabase;
 
+mod known;
+
 /// A clock that stands until a test moves it.
 #[derive(Debug)]
 struct Standing(Mutex<Timestamp>);
@@ -471,7 +473,8 @@ async fn attachments_trade_addresses_in_one_batch() {
         spec: AllocationSpec { address: Some(shim.address(nth)), pod: None },
     };
     let batch = [hold(20, "a", 2), hold(21, "b", 0), hold(22, "a", 1)];
-    let outcomes = super::commit(&world.store.db, world.clock.now(), &batch).await.unwrap();
+    let outcomes =
+        super::commit(&world.store.db, &Default::default(), world.clock.now(), &batch).await.unwrap();
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     let held: Vec<_> = [(0, "b"), (1, "a")].map(|(nth, who)| (shim.address(nth), who.to_owned())).into();
     assert_eq!(world.held().await, held);

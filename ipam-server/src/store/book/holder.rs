@@ -15,11 +15,16 @@ use serde_json::{Value as Json, json};
 use sqlx::FromRow;
 use std::{collections::BTreeSet, net::IpAddr};
 
+/// How exactly `lastContact` is kept: writing it with every request would double the hot path's writes.
+const CONTACT_RESOLUTION_SECONDS: i64 = 5;
+
 /// A node with its block: who can hold addresses.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Holder {
     pub(in crate::store) id: i64,
     pub(in crate::store) name: NodeName,
+    /// Of what people edit of it.
+    pub(in crate::store) version: i64,
     pub(in crate::store) subnet: i64,
     pub(in crate::store) line: Line,
     /// In the order of the line's CIDRs.
@@ -49,6 +54,11 @@ impl Holder {
             .collect()
     }
 
+    /// Whether it was heard long enough ago for the next word to be noted.
+    pub(in crate::store) fn is_quiet(&self, now: Timestamp) -> bool {
+        self.last_contact.is_none_or(|last| now.duration_since(last).as_secs() >= CONTACT_RESOLUTION_SECONDS)
+    }
+
     /// Whether the offset lies in the block, be it leaving or not.
     pub(in crate::store) fn has(&self, offset: Offset) -> bool {
         self.footprint.has(offset)
@@ -59,6 +69,7 @@ impl Holder {
 struct HolderRow {
     id: i64,
     name: String,
+    version: i64,
     subnet: i64,
     cidr4: Option<String>,
     cidr6: Option<String>,
@@ -82,7 +93,7 @@ struct HolderRow {
 macro_rules! holders {
     ($list:literal, $group:literal, $lock:literal) => {
         concat!(
-            "SELECT node.id, node.name, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
+            "SELECT node.id, node.name, node.version, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
                  node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
                  node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
                  (SELECT ",
@@ -152,6 +163,7 @@ fn holder(row: HolderRow) -> Result<Holder> {
     Ok(Holder {
         id: row.id,
         name: row.name.parse().map_err(unreadable)?,
+        version: row.version,
         subnet: row.subnet,
         line: Line::of(&cidrs).map_err(unreadable)?,
         gateways: row

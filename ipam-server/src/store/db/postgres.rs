@@ -6,13 +6,13 @@
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
-use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, steps::run};
+use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, Value, sql::bound, steps::run};
 use crate::store::{Result, StoreError};
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use std::{io, sync::Arc, time::Duration};
 
@@ -159,6 +159,33 @@ impl PostgresDb {
 
     pub(super) async fn read(&self) -> Result<PostgresTx> {
         begin(&self.readers, READ).await
+    }
+
+    /// Runs a statement that is a transaction of its own, in one round trip. Where its connection had ended while it
+    /// lay idle the statement runs again: it must be one that does not mind to have been done before.
+    pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
+        let mut idle = self.writers.num_idle();
+        loop {
+            let mut tx =
+                PostgresTx { connection: Some(self.writers.acquire().await?), patience: Patience::Usual };
+            let rows = bound(sql, args.clone()).fetch_all(tx.connection()?);
+            match answered(Patience::Usual.commit(), rows).await {
+                Ok(rows) => {
+                    tx.connection = None;
+                    return Ok(rows);
+                }
+                Err(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Err(sqlx::Error::Io(error).into());
+                }
+                Err(error) => match StoreError::from(error) {
+                    StoreError::Unavailable(_) if idle > 0 => idle -= 1,
+                    error => {
+                        tx.connection = None;
+                        return Err(error);
+                    }
+                },
+            }
+        }
     }
 
     /// How connections are made.

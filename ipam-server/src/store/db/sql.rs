@@ -2,7 +2,8 @@
 
 use crate::store::{Result, StoreError};
 use serde::Serialize;
-use sqlx::{Database, Encode, Type, query::Query};
+use serde_json::Value as Json;
+use sqlx::{Database, Encode, Postgres, Sqlite, Type, query::Query};
 
 /// A statement, in the words of each database. A text that both take is made into one by [`From`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,66 @@ pub(in crate::store) use statements;
 pub(in crate::store) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
+    /// Comes last: where it is several values, how many is the statement's business.
+    List(List),
+}
+
+/// Rows of several columns. To SQLite they are one value, a JSON list of lists; to PostgreSQL an array for each column,
+/// which it unpacks in a fraction of the time that JSON takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct List(pub(in crate::store) Vec<Column>);
+
+/// A column of a [`List`], as long as the others of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Column {
+    Ints(Vec<Option<i64>>),
+    Texts(Vec<Option<String>>),
+}
+
+impl List {
+    fn to_json(&self) -> String {
+        let length = self.0.first().map_or(0, |column| match column {
+            Column::Ints(values) => values.len(),
+            Column::Texts(values) => values.len(),
+        });
+        let row = |at: usize| -> Json {
+            let value = |column: &Column| match column {
+                Column::Ints(values) => Json::from(values.get(at).copied().flatten()),
+                Column::Texts(values) => Json::from(values.get(at).cloned().flatten()),
+            };
+            self.0.iter().map(value).collect()
+        };
+        (0..length).map(row).collect::<Json>().to_string()
+    }
+}
+
+/// A database that takes lists.
+pub(super) trait TakesLists: Database {
+    fn bind_list(
+        query: Query<'static, Self, Self::Arguments>,
+        list: List,
+    ) -> Query<'static, Self, Self::Arguments>;
+}
+
+impl TakesLists for Sqlite {
+    fn bind_list(
+        query: Query<'static, Self, Self::Arguments>,
+        list: List,
+    ) -> Query<'static, Self, Self::Arguments> {
+        query.bind(list.to_json())
+    }
+}
+
+impl TakesLists for Postgres {
+    fn bind_list(
+        query: Query<'static, Self, Self::Arguments>,
+        list: List,
+    ) -> Query<'static, Self, Self::Arguments> {
+        list.0.into_iter().fold(query, |query, column| match column {
+            Column::Ints(values) => query.bind(values),
+            Column::Texts(values) => query.bind(values),
+        })
+    }
 }
 
 macro_rules! value_from {
@@ -68,6 +129,7 @@ value_from! {
     String => |it| Self::Text(Some(it)),
     Option<String> => |it| Self::Text(it),
     Option<&str> => |it| Self::Text(it.map(str::to_owned)),
+    List => |it| Self::List(it),
 }
 
 /// The values of a statement, in the order of its `$1`, `$2` ….
@@ -87,7 +149,7 @@ pub(in crate::store) fn column<T: Serialize>(values: impl IntoIterator<Item = T>
 }
 
 /// A statement with its values, ready for a database of either make.
-pub(super) fn bound<D: Database>(sql: &'static str, args: Vec<Value>) -> Query<'static, D, D::Arguments>
+pub(super) fn bound<D: TakesLists>(sql: &'static str, args: Vec<Value>) -> Query<'static, D, D::Arguments>
 where
     Option<i64>: for<'q> Encode<'q, D> + Type<D>,
     Option<String>: for<'q> Encode<'q, D> + Type<D>,
@@ -95,5 +157,6 @@ where
     args.into_iter().fold(sqlx::query(sql), |query, value| match value {
         Value::Int(value) => query.bind(value),
         Value::Text(value) => query.bind(value),
+        Value::List(list) => D::bind_list(query, list),
     })
 }
