@@ -35,9 +35,12 @@ use crate::store::Store;
 use access::{ADMINS, Guarded, NEW_NODE, NODE, PLANNERS, PUBLIC, READERS, READERS_AND_NODE};
 use axum::{Extension, Router, middleware};
 use metrics::RequestMetrics;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -52,27 +55,39 @@ pub enum Credentials {
     Required,
 }
 
-/// What every handler has at hand.
+/// What every handler has at hand; a router clones it several times for each request.
 #[derive(Debug, Clone)]
-pub struct Service {
+pub struct Service(Arc<Parts>);
+
+/// What a [`Service`] is made of.
+#[derive(Debug)]
+pub struct Parts {
     store: Store,
     credentials: Credentials,
-    stopping: Arc<AtomicBool>,
+    stopping: AtomicBool,
     requests: Arc<RequestMetrics>,
     document: Arc<str>,
+}
+
+impl Deref for Service {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Service {
     /// A service over a store.
     #[must_use]
     pub fn new(store: Store, credentials: Credentials) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             store,
             credentials,
-            stopping: Arc::new(AtomicBool::new(false)),
+            stopping: AtomicBool::new(false),
             requests: RequestMetrics::new(),
             document: document().into(),
-        }
+        }))
     }
 
     /// From now on the service says that it is not ready.

@@ -131,6 +131,7 @@ async fn run(
             if waiting.recv_many(&mut jobs, LARGEST_BATCH).await == 0 {
                 return;
             }
+            gather(&mut waiting, &mut jobs).await;
             if jobs.iter().any(|job| matches!(job, Job::Stop)) {
                 waiting.close();
             }
@@ -155,6 +156,17 @@ async fn run(
             // A caller that has gone away asks again; its answer is in the ledger.
             let _ = reply.send(outcome);
         }
+    }
+}
+
+/// Callers that were answered together ask again together: the first one does not go alone while others are on their
+/// way through this process.
+async fn gather(waiting: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) {
+    tokio::task::yield_now().await;
+    while jobs.len() < LARGEST_BATCH
+        && let Ok(job) = waiting.try_recv()
+    {
+        jobs.push(job);
     }
 }
 

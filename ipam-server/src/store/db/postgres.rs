@@ -14,7 +14,11 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -72,7 +76,10 @@ impl Patience {
 }
 
 /// Batches of the hot path at once: while one is flushed to disk the next is decided.
-pub(super) const BATCHES: u32 = 4;
+pub(super) const BATCHES: u32 = 2;
+
+/// How long a caller is kept waiting for a server that is not there.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Settings of every connection.
 const SETTINGS: [(&str, &str); 7] = [
@@ -91,8 +98,13 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// More of them for those that write. They touch few rows of large tables, and find them by an index whatever the
 /// statistics say, which lag behind tables that are being filled.
-const BY_INDEX: [(&str, &str); 3] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+const BY_INDEX: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // So there is one way whatever the values are; to look for it again each time takes longer than to go it.
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// What the database is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +122,45 @@ pub(in crate::store) struct PostgresDb {
     planner: PgPool,
     writers: PgPool,
     readers: PgPool,
+    /// For statements that are transactions of their own.
+    at_once: Idle,
+}
+
+/// Connections that wait for a statement. sqlx's pool asks every connection that it gets back whether it is well, which
+/// is a round trip more; whoever takes one of these finds out by what it came for.
+#[derive(Debug, Clone)]
+struct Idle {
+    options: Arc<PgConnectOptions>,
+    purpose: Purpose,
+    connections: Arc<Mutex<Vec<PgConnection>>>,
+}
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, Vec<PgConnection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<PgConnection> {
+        self.lock().pop()
+    }
+
+    fn push(&self, connection: PgConnection) {
+        self.lock().push(connection);
+    }
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        admit(&mut connection, self.purpose).await?;
+        Ok(connection)
+    }
+
+    async fn close(&self) {
+        let connections = std::mem::take(&mut *self.lock());
+        for connection in connections {
+            // It ends with the program otherwise.
+            let _ = connection.close().await;
+        }
+    }
 }
 
 impl PostgresDb {
@@ -131,8 +182,9 @@ impl PostgresDb {
         let writing = options.clone().options(BY_INDEX);
         Ok(Self {
             planner: pool(1, purpose).connect_lazy_with(writing.clone()),
-            writers: pool(4, purpose).connect_lazy_with(writing),
+            writers: pool(4, purpose).connect_lazy_with(writing.clone()),
             readers: pool(8, purpose).connect_lazy_with(options),
+            at_once: Idle { options: Arc::new(writing), purpose, connections: Arc::default() },
         })
     }
 
@@ -164,23 +216,28 @@ impl PostgresDb {
     /// Runs a statement that is a transaction of its own, in one round trip. Where its connection had ended while it
     /// lay idle the statement runs again: it must be one that does not mind to have been done before.
     pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
-        let mut idle = self.writers.num_idle();
         loop {
-            let mut tx =
-                PostgresTx { connection: Some(self.writers.acquire().await?), patience: Patience::Usual };
-            let rows = bound(sql, args.clone()).fetch_all(tx.connection()?);
+            let idle = self.at_once.pop();
+            let was_idle = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => answered(CONNECT, self.at_once.connect()).await?,
+            };
+            let rows = bound(sql, args.clone()).fetch_all(&mut connection);
             match answered(Patience::Usual.commit(), rows).await {
                 Ok(rows) => {
-                    tx.connection = None;
+                    self.at_once.push(connection);
                     return Ok(rows);
                 }
                 Err(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
                     return Err(sqlx::Error::Io(error).into());
                 }
                 Err(error) => match StoreError::from(error) {
-                    StoreError::Unavailable(_) if idle > 0 => idle -= 1,
+                    StoreError::Unavailable(_) if was_idle => {}
+                    StoreError::Unavailable(why) => return Err(StoreError::Unavailable(why)),
+                    // Refused by a server that is well.
                     error => {
-                        tx.connection = None;
+                        self.at_once.push(connection);
                         return Err(error);
                     }
                 },
@@ -208,23 +265,24 @@ impl PostgresDb {
         for pool in [&self.readers, &self.writers, &self.planner] {
             pool.close().await;
         }
+        self.at_once.close().await;
+    }
+}
+
+/// A server that is demoted ends its connections first, so this is as true for as long as one lasts.
+async fn admit(connection: &mut PgConnection, purpose: Purpose) -> Result<(), sqlx::Error> {
+    match purpose {
+        Purpose::Look => Ok(()),
+        Purpose::Work if is_primary(connection).await? => Ok(()),
+        Purpose::Work => Err(silent("it is a standby")),
     }
 }
 
 fn pool(connections: u32, purpose: Purpose) -> PgPoolOptions {
-    let options = match purpose {
-        Purpose::Look => PgPoolOptions::new(),
-        // A server that is demoted ends its connections first, so this is as true for as long as one lasts.
-        Purpose::Work => PgPoolOptions::new().after_connect(|connection, _| {
-            Box::pin(async move {
-                if is_primary(connection).await? { Ok(()) } else { Err(silent("it is a standby")) }
-            })
-        }),
-    };
-    options
+    PgPoolOptions::new()
+        .after_connect(move |connection, _| Box::pin(admit(connection, purpose)))
         .max_connections(connections)
-        // As long as a caller is kept waiting for a server that is not there.
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(CONNECT)
         // `begin` finds out by itself, without a round trip more.
         .test_before_acquire(false)
 }
