@@ -122,7 +122,7 @@ async fn sized(database: &Database, size: Size) -> Result<Sized> {
 
 /// A share of the nodes allocates; a little at first that does not count, so that all is warm.
 async fn measure(service: &Service, plots: &mut Vec<Plot>, clients: usize) -> Result<Figures> {
-    let share = plots.len().min(clients.max(8) * 4);
+    let share = plots.len().min(128 + clients * 3);
     let share = plots.split_off(plots.len() - share);
     let mut crew = Grower::crew(service.address(), clients, share).await?;
     load::allocate(&mut crew, Duration::from_millis(500)).await?;
