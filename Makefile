@@ -52,6 +52,7 @@ fmt: ## Format
 check: ## Format, lints, documentation, dependencies: all of it must be clean
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p ipam-server --all-targets --locked --features fault-points,otel -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
@@ -76,8 +77,8 @@ fuzz: ## Fuzz whatever the shim reads, 10 minutes each (FOR=seconds); wants the 
 	done
 
 .PHONY: release
-release: ## Static programs into dist/; they run on any Linux of this architecture
+release: ## Static programs into dist/; they run on any Linux of this architecture; FEATURES=ipam-server/otel adds traces
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(STATIC) \
-		$(addprefix -p ,$(PROGRAMS))
+		$(addprefix -p ,$(PROGRAMS)) $(if $(FEATURES),--features $(FEATURES))
 	install -D -t dist $(PROGRAMS:%="$(TARGET_DIR)/$(STATIC)/release/%")
 	@ls -l dist

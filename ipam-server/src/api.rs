@@ -29,6 +29,7 @@ mod strict;
 mod subnets;
 mod sync;
 mod tokens;
+mod trace;
 mod vnets;
 
 use crate::store::Store;

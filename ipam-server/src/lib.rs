@@ -10,8 +10,11 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod endpoint;
+pub mod log;
 pub mod peer;
 pub mod serve;
 pub mod store;
+#[cfg(feature = "otel")]
+mod telemetry;
 pub mod tls;
 mod upkeep;

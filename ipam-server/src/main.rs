@@ -3,17 +3,11 @@
 use anyhow::{Context, Result};
 use ipam_server::{
     api, backup,
-    config::{
-        BackupArgs, Command, DatabaseText, DoctorArgs, LogFormat, RestoreArgs, Security, ServeArgs, file,
-    },
-    doctor, serve,
+    config::{BackupArgs, Command, DatabaseText, DoctorArgs, RestoreArgs, Security, ServeArgs, file},
+    doctor, log, serve,
     store::{DatabaseUrl, Store},
 };
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
-use tracing_subscriber::EnvFilter;
+use std::{io::Write, process::ExitCode};
 
 /// A request makes and drops some hundred small things, which takes glibc a tenth of the time that it takes.
 #[global_allocator]
@@ -113,16 +107,6 @@ fn examine(database: &DatabaseUrl, args: &DoctorArgs) -> ExitCode {
 }
 
 fn run(args: &ServeArgs, database: &DatabaseUrl, security: Security) -> Result<()> {
-    let filter = EnvFilter::builder().parse(&args.log_filter).with_context(|| {
-        format!("--log {:?} is not a filter: give error, warn, info, debug or trace", args.log_filter)
-    })?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let _log = log::start(args)?;
     runtime()?.block_on(serve::serve(args, database, security))
 }

@@ -4,6 +4,7 @@ use crate::store::{Store, Turn};
 use jiff::SignedDuration;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
+use tracing::{Instrument, trace_span};
 
 /// How often a replica asks for the turn, or makes sure that it still has it.
 const LOOK: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ pub(crate) async fn keep_up(store: Store, keep_events: SignedDuration) {
         turn = held(&store, turn).await;
         let Some(turn) = &mut turn else { continue };
         if pruned.is_none_or(|last| last.elapsed() >= PRUNE) {
-            match store.prune(turn, keep_events).await {
+            match store.prune(turn, keep_events).instrument(trace_span!("prune")).await {
                 Ok(()) => pruned = Some(Instant::now()),
                 Err(error) => tracing::warn!(%error, "rows past their time go later"),
             }

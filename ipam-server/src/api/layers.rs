@@ -1,6 +1,6 @@
 //! What surrounds every request: its id, its line in the log, and the answers to unknown paths and methods.
 
-use super::{metrics::RequestMetrics, problem::ApiError};
+use super::{metrics::RequestMetrics, problem::ApiError, trace};
 use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, Uri},
@@ -10,7 +10,7 @@ use axum::{
 use ipam_api::wire::ProblemType;
 use std::{sync::Arc, time::Instant};
 use tower_http::request_id::{MakeRequestId, MakeRequestUuid};
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 /// Ties a request, its answer and its lines in the log together.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,7 +27,7 @@ fn request_id(request: &Request) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
-/// Gives each request an id, a line in the log, and a place in the metrics.
+/// Gives each request an id, a line in the log, a place in the metrics, and a span where it is traced.
 pub(crate) async fn observe(
     State(requests): State<Arc<RequestMetrics>>,
     mut request: Request,
@@ -38,14 +38,19 @@ pub(crate) async fn observe(
     // Events name it too.
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let method = request.method().clone();
-    let path = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let traced = trace::begin(&request, route);
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), trace_id = Empty);
+    #[cfg(feature = "otel")]
+    if let Some(trace) = crate::telemetry::adopt(&traced, request.headers(), &id) {
+        span.record("trace_id", tracing::field::display(trace));
+    }
+    let mut response = next.run(request).instrument(span.clone()).instrument(traced.clone()).await;
     let took = began.elapsed();
-    requests.answered(&method, &path, response.status(), took);
+    trace::answered(&traced, response.status());
+    let path = route.unwrap_or("unknown");
+    requests.answered(&method, path, response.status(), took);
     span.in_scope(|| {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(%method, path, status = response.status().as_u16(), micros, "answered");

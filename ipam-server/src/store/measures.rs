@@ -7,6 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{collections::BTreeMap, time::Instant};
+use tracing::{Span, trace_span};
 
 /// Upper bounds in seconds: a batch takes about a millisecond, a plan of a large VNet some hundred.
 const DURATIONS: [f64; 13] =
@@ -124,6 +125,15 @@ impl Default for Measures {
 pub(super) struct Timer {
     histogram: Histogram,
     began: Instant,
+    /// Lasts as long, where it is traced.
+    span: Span,
+}
+
+impl Timer {
+    /// What is measured, in a trace.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
 }
 
 impl Drop for Timer {
@@ -134,8 +144,10 @@ impl Drop for Timer {
 
 impl Measures {
     pub(super) fn time(&self, operation: Operation) -> Timer {
-        let histogram = self.operations.get_or_create_owned(&OfOperation { operation: operation.label() });
-        Timer { histogram, began: Instant::now() }
+        let operation = operation.label();
+        let histogram = self.operations.get_or_create_owned(&OfOperation { operation });
+        let span = trace_span!("store", otel.name = %format_args!("store {operation}"));
+        Timer { histogram, began: Instant::now(), span }
     }
 
     /// So many mutations were committed together.

@@ -16,6 +16,7 @@ use ipam_api::{
 };
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::{Instrument, Span};
 
 /// Mutations of one transaction, at most: beyond it a batch gains little and its last caller waits long.
 const LARGEST_BATCH: usize = 256;
@@ -34,7 +35,8 @@ pub(super) enum Mutation {
 
 #[derive(Debug)]
 enum Job {
-    Mutate(Box<Mutation>, oneshot::Sender<Result<Outcome>>),
+    /// With whom to answer, and the trace it is part of.
+    Mutate(Box<Mutation>, oneshot::Sender<Result<Outcome>>, Span),
     Stop,
 }
 
@@ -91,12 +93,13 @@ impl Writer {
     }
 
     async fn commit(&self, mutation: Mutation) -> Result<Outcome> {
-        let _timer = self.measures.time(match mutation {
+        let timer = self.measures.time(match mutation {
             Mutation::Hold { .. } => Operation::Hold,
             Mutation::Release { .. } => Operation::Release,
         });
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Mutate(Box::new(mutation), reply)).await.map_err(|_| stopping())?;
+        let job = Job::Mutate(Box::new(mutation), reply, timer.span().clone());
+        self.jobs.send(job).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -138,12 +141,17 @@ async fn run(
         }
         let mut mutations = Vec::with_capacity(jobs.len());
         let mut replies = Vec::with_capacity(jobs.len());
+        // A transaction is in one trace: that of the first that is traced.
+        let mut traced = Span::none();
         for job in jobs.drain(..) {
             match job {
                 // A caller that has gone away asks again.
-                Job::Mutate(mutation, reply) if !reply.is_closed() => {
+                Job::Mutate(mutation, reply, span) if !reply.is_closed() => {
                     mutations.push(*mutation);
                     replies.push(reply);
+                    if traced.is_disabled() {
+                        traced = span;
+                    }
                 }
                 Job::Mutate(..) | Job::Stop => {}
             }
@@ -152,7 +160,8 @@ async fn run(
             continue;
         }
         db.measures().batch(mutations.len());
-        for (outcome, reply) in commit(&db, &known, &*clock, mutations).await.into_iter().zip(replies) {
+        let outcomes = commit(&db, &known, &*clock, mutations).instrument(traced).await;
+        for (outcome, reply) in outcomes.into_iter().zip(replies) {
             // A caller that has gone away asks again; its answer is in the ledger.
             let _ = reply.send(outcome);
         }

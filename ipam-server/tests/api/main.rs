@@ -5,6 +5,8 @@
 mod access;
 mod app;
 mod audit;
+#[cfg(feature = "otel")]
+mod collector;
 mod commands;
 mod document;
 mod examples;
@@ -19,3 +21,5 @@ mod running;
 mod schema;
 mod secure;
 mod security;
+#[cfg(feature = "otel")]
+mod traces;

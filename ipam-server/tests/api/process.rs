@@ -17,8 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipam-server"));
     command.args(arguments);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("IPAM_")) {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if ["IPAM_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
     }
     command
 }

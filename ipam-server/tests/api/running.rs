@@ -208,13 +208,24 @@ impl Client {
         authorization: Option<&str>,
         body: Option<&Value>,
     ) -> io::Result<Answer> {
+        let authorization = authorization.map(|value| ("authorization", value));
+        self.send_with(request, authorization.as_slice(), body)
+    }
+
+    /// Sends a request with these headers, and a JSON body where one is given.
+    pub(crate) fn send_with(
+        &mut self,
+        request: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> io::Result<Answer> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut text = format!("{request} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n", body.len());
         if !body.is_empty() {
             text.push_str("content-type: application/json\r\n");
         }
-        if let Some(value) = authorization {
-            text.push_str(&format!("authorization: {value}\r\n"));
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
         }
         self.0.write_all(format!("{text}\r\n{body}").as_bytes())?;
         let mut head = String::new();

@@ -64,7 +64,8 @@ impl Service {
 
     /// The first admin's token; only the first service over a database writes it.
     pub(crate) fn admin_token(&self) -> Result<String> {
-        fs::read_to_string(self.dir.path().join("admin.token")).context("the admin's token")
+        let token = fs::read_to_string(self.dir.path().join("admin.token")).context("the admin's token")?;
+        Ok(token.trim().to_owned())
     }
 
     /// A client with this token.
