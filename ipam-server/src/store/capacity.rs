@@ -18,6 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::OwnedMutexGuard;
 
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         CAST(SUM(CASE WHEN e.kind = 'free' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS free,
@@ -35,8 +36,11 @@ const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
     LEFT JOIN node AS n ON n.id = b.node
     GROUP BY s.id, v.name, s.name, s.length
     ORDER BY v.name, s.name";
-const USED: &str = "SELECT b.subnet, b.pool, COUNT(*) FROM allocation AS a JOIN block AS b ON b.id = a.block
-    WHERE a.block IS NOT NULL GROUP BY b.subnet, b.pool";
+// By blocks first, in the order of their index: nothing as long as the ledger is sorted.
+const USED: &str = "SELECT b.subnet, b.pool, CAST(SUM(held.count) AS BIGINT)
+    FROM (SELECT a.block, COUNT(*) AS count FROM allocation AS a WHERE a.block IS NOT NULL GROUP BY a.block) AS held
+    JOIN block AS b ON b.id = held.block
+    GROUP BY b.subnet, b.pool";
 
 #[derive(Debug, sqlx::FromRow)]
 struct SubnetSums {
@@ -59,13 +63,16 @@ type Used = HashMap<(i64, i64), u64>;
 /// How old `used` may be: counting every allocation takes the longer the more there are.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// When it is counted anew while it may still be shown, so that nobody waits who asks again and again.
+const AGING: Duration = Duration::from_millis(500);
+
 /// What was found out lately. Everything but `used` follows from the plan, and the plan has a version.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     planned: Mutex<Option<Arc<Planned>>>,
     used: Mutex<Option<Arc<Sample>>>,
     /// Held by whoever counts: others that ask meanwhile wait for the outcome.
-    counting: tokio::sync::Mutex<()>,
+    counting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The plan in numbers, by row ids; nothing is used.
@@ -115,14 +122,28 @@ impl Store {
 
     async fn used(&self) -> Result<Arc<Sample>> {
         if let Some(sample) = self.capacity.fresh() {
+            if sample.at.elapsed() >= AGING
+                && let Ok(counting) = Arc::clone(&self.capacity.counting).try_lock_owned()
+            {
+                let store = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = store.count(&counting).await {
+                        tracing::debug!(%error, "not counted: whoever asks next does it");
+                    }
+                });
+            }
             return Ok(sample);
         }
-        let _counting = self.capacity.counting.lock().await;
-        if let Some(sample) = self.capacity.fresh() {
-            return Ok(sample);
+        let counting = Arc::clone(&self.capacity.counting).lock_owned().await;
+        match self.capacity.fresh() {
+            Some(sample) => Ok(sample),
+            None => self.count(&counting).await,
         }
+    }
+
+    async fn count(&self, _counting: &OwnedMutexGuard<()>) -> Result<Arc<Sample>> {
         let (at, as_of) = (Instant::now(), self.clock.now());
-        let mut tx = self.db.read().await?;
+        let mut tx = self.db.survey().await?;
         let found: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
         let used = found.into_iter().map(|(subnet, pool, count)| ((subnet, pool), count.cast_unsigned()));
         let sample = Arc::new(Sample { used: used.collect(), at, as_of });
@@ -131,7 +152,7 @@ impl Store {
     }
 
     async fn planned(&self) -> Result<Arc<Planned>> {
-        let mut tx = self.db.read().await?;
+        let mut tx = self.db.survey().await?;
         let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
         if let Some(known) = self.capacity.planned().as_ref().filter(|known| known.change == change) {
             return Ok(Arc::clone(known));

@@ -225,8 +225,24 @@ impl Db {
             Make::Sqlite(db) => Inner::Sqlite(db.read().await?),
             Make::Postgres(db) => Inner::Postgres(db.read().await?),
         };
+        Ok(self.reading(inner, timer))
+    }
+
+    /// The same for statements that go through all tables: other ways are the best for them than for those that look for
+    /// few rows.
+    pub(super) async fn survey(&self) -> Result<Tx> {
+        match &self.make {
+            Make::Sqlite(_) => self.read().await,
+            Make::Postgres(db) => {
+                let timer = self.measures.time(Operation::Read);
+                Ok(self.reading(Inner::Postgres(db.survey().await?), timer))
+            }
+        }
+    }
+
+    fn reading(&self, inner: Inner, timer: Timer) -> Tx {
         let stuck = Arc::clone(&self.stuck);
-        Ok(Tx { inner, scope: None, changed: Changed::Nothing, stuck, _timer: timer })
+        Tx { inner, scope: None, changed: Changed::Nothing, stuck, _timer: timer }
     }
 
     /// Whether a transaction that ended so, at the given attempt, is to be done again; it is counted then.

@@ -49,7 +49,7 @@ impl Store {
     pub async fn diagnose(url: &DatabaseUrl, now: Timestamp) -> Result<Diagnosis> {
         let db = Db::look(url).await?;
         db.check_version().await?;
-        let mut tx = db.read().await?.patient();
+        let mut tx = db.survey().await?.patient();
         let mut findings = engine::look(&mut tx).await?;
         if let DatabaseUrl::Sqlite(file) = url {
             findings.extend(engine::file(file));
@@ -74,7 +74,7 @@ impl Store {
     /// The database does not answer.
     pub async fn consistency(&self) -> Result<Consistency> {
         let at = self.clock.now();
-        let mut tx = self.db.read().await?.patient();
+        let mut tx = self.db.survey().await?.patient();
         let findings = sorted(all(&mut tx, at).await?);
         Ok(Consistency { at, recovery: recovery::state(&mut tx).await?, repaired: Vec::new(), findings })
     }

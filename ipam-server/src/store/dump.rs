@@ -113,7 +113,7 @@ impl Store {
     pub async fn dump(url: &DatabaseUrl, now: Timestamp, to: impl Write + Send) -> Result<Dumped, DumpError> {
         let db = Db::look(url).await?;
         db.check_version().await?;
-        let mut tx = db.read().await?.patient();
+        let mut tx = db.survey().await?.patient();
         let dumped = write(&mut tx, now, to).await;
         drop(tx);
         db.close().await;

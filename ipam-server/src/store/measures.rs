@@ -223,7 +223,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn conflicts(&self) -> Result<BTreeMap<String, u64>> {
-        let mut tx = self.db.read().await?;
+        let mut tx = self.db.survey().await?;
         let rows: Vec<(String, i64)> = tx.fetch_all(CONFLICTS, vec![]).await?;
         Ok(rows.into_iter().map(|(pool, count)| (pool, count.cast_unsigned())).collect())
     }

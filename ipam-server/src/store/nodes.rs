@@ -65,7 +65,10 @@ impl Store {
             let row = get(&mut tx, name).await?;
             let view = row::view(&mut tx, &row, now).await?;
             self.finish(tx, change, &Deed::of_node(was.as_deref(), Some(&view.value))?).await?;
-            self.cache.forget();
+            if spec.replace {
+                // The former VM's tokens have ended.
+                self.cache.forget();
+            }
             Ok(if old.is_some() { Written::Updated(view) } else { Written::Created(view) })
         };
         retried!(self.db, attempt())

@@ -27,7 +27,18 @@ const HELD: i64 = 4;
 /// Plans in the log that read all of a large table, with their statements.
 fn scans(log: &str) -> Vec<&str> {
     let plans = log.split("  plan:\n").skip(1);
-    let reads_all = |plan: &&str| LARGE.iter().any(|table| plan.contains(&format!("Seq Scan on {table} ")));
+    let reads_all = |plan: &&str| {
+        let steps: Vec<&str> = plan.lines().collect();
+        (0..steps.len()).any(|at| {
+            let all_of = |table: &&str| {
+                let by_index =
+                    steps[at].contains(" Scan using ") && steps[at].contains(&format!(" on {table} "));
+                let sought = steps.get(at + 1).is_some_and(|next| next.contains("Index Cond:"));
+                steps[at].contains(&format!("Seq Scan on {table} ")) || by_index && !sought
+            };
+            LARGE.iter().any(all_of)
+        })
+    };
     plans.filter(reads_all).map(|plan| plan.split("LOG:").next().unwrap_or_default()).collect()
 }
 
@@ -52,7 +63,10 @@ async fn no_large_table_is_read_whole() {
         let spec = pool(&format!("v/s{i}"), NODES.cast_unsigned() + 10);
         store.put_pool(&parse(&format!("p{i}")), &spec, &keep()).await.unwrap();
     }
-    fill(&mut cluster.connect(DATABASE).await, NODES, HELD).await;
+    let mut raw = cluster.connect(DATABASE).await;
+    fill(&mut raw, NODES, HELD).await;
+    // Hardly an address of the ledger is released: to begin with those would be to read all of it.
+    raw.execute("ANALYZE").await.unwrap();
     // The first one's plans are of tables that were empty.
     store.close().await;
     let store = replica(&cluster).await;

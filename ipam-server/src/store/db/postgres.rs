@@ -96,13 +96,16 @@ const SETTINGS: [(&str, &str); 7] = [
     ("jit", "off"),
 ];
 
-/// More of them for those that write. They touch few rows of large tables, and find them by an index whatever the
-/// statistics say, which lag behind tables that are being filled.
-const BY_INDEX: [(&str, &str); 4] = [
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    // So there is one way whatever the values are; to look for it again each time takes longer than to go it.
+/// More of them for those that touch few rows of large tables: these find them by an index whatever the statistics say,
+/// which lag behind tables that are being filled.
+const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+
+/// More of them for statements that are transactions of their own.
+const AT_ONCE: [(&str, &str); 2] = [
+    // They rely on what is locked being looked at in its newest version.
+    ("default_transaction_isolation", "read committed"),
+    // The best way is the same whatever the values are; to look for it each time takes longer than to go it.
     ("plan_cache_mode", "force_generic_plan"),
 ];
 
@@ -122,6 +125,8 @@ pub(in crate::store) struct PostgresDb {
     planner: PgPool,
     writers: PgPool,
     readers: PgPool,
+    /// For whoever goes through all tables.
+    surveyors: PgPool,
     /// For statements that are transactions of their own.
     at_once: Idle,
 }
@@ -179,12 +184,17 @@ impl PostgresDb {
             ));
         }
         first.close().await?;
-        let writing = options.clone().options(BY_INDEX);
+        let by_index = options.clone().options(BY_INDEX);
         Ok(Self {
-            planner: pool(1, purpose).connect_lazy_with(writing.clone()),
-            writers: pool(4, purpose).connect_lazy_with(writing.clone()),
-            readers: pool(8, purpose).connect_lazy_with(options),
-            at_once: Idle { options: Arc::new(writing), purpose, connections: Arc::default() },
+            planner: pool(1, purpose).connect_lazy_with(by_index.clone()),
+            writers: pool(4, purpose).connect_lazy_with(by_index.clone()),
+            readers: pool(8, purpose).connect_lazy_with(by_index.clone()),
+            surveyors: pool(2, purpose).connect_lazy_with(options),
+            at_once: Idle {
+                options: Arc::new(by_index.options(AT_ONCE)),
+                purpose,
+                connections: Arc::default(),
+            },
         })
     }
 
@@ -211,6 +221,10 @@ impl PostgresDb {
 
     pub(super) async fn read(&self) -> Result<PostgresTx> {
         begin(&self.readers, READ).await
+    }
+
+    pub(super) async fn survey(&self) -> Result<PostgresTx> {
+        begin(&self.surveyors, READ).await
     }
 
     /// Runs a statement that is a transaction of its own, in one round trip. Where its connection had ended while it
@@ -251,7 +265,12 @@ impl PostgresDb {
     }
 
     pub(super) fn pools(&self) -> Vec<PoolUse> {
-        let pools = [("planner", &self.planner), ("writers", &self.writers), ("readers", &self.readers)];
+        let pools = [
+            ("planner", &self.planner),
+            ("writers", &self.writers),
+            ("readers", &self.readers),
+            ("surveyors", &self.surveyors),
+        ];
         pools.map(|(name, pool)| PoolUse::of(name, pool)).into()
     }
 
@@ -262,7 +281,7 @@ impl PostgresDb {
     }
 
     pub(super) async fn close(&self) {
-        for pool in [&self.readers, &self.writers, &self.planner] {
+        for pool in [&self.surveyors, &self.readers, &self.writers, &self.planner] {
             pool.close().await;
         }
         self.at_once.close().await;

@@ -50,7 +50,9 @@ impl SqliteDb {
                 })
         };
         let writer = patiently(async || pool(1).connect_with(options.clone()).await).await?;
-        let readers = pool(4).connect_with(options.read_only(true)).await?;
+        // Four of them; what they read again and again is little.
+        let reading = options.read_only(true).pragma("cache_size", "-4096");
+        let readers = pool(4).connect_with(reading).await?;
         Ok(Self { writer, readers })
     }
 

@@ -56,17 +56,39 @@ const RANGES: Sql = over!(
     ORDER BY e.first"
 );
 
-const RESTING: Sql = over!(
-    "SELECT b.node, a.at_offset, a.since FROM ",
-    "$1",
-    " AS wanted
-    JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
-    JOIN pool AS p ON p.id = b.pool
-    JOIN extent AS e ON e.block = b.id
-    JOIN allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
-    WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
-    ORDER BY a.at_offset"
-);
+macro_rules! resting {
+    ($list:literal, $rows:literal) => {
+        concat!(
+            "SELECT b.node, a.at_offset, a.since FROM ",
+            $list,
+            " AS wanted
+            JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
+            JOIN pool AS p ON p.id = b.pool
+            JOIN extent AS e ON e.block = b.id
+            JOIN ",
+            $rows,
+            "
+            WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
+            ORDER BY a.at_offset"
+        )
+    };
+}
+
+const RESTING: Sql = Sql {
+    sqlite: resting!(
+        "json_each($1)",
+        "allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next"
+    ),
+    // Where few addresses of the ledger are released PostgreSQL would begin with those, by reading all of it. OFFSET keeps
+    // it from that.
+    postgres: resting!(
+        "jsonb_array_elements($1::jsonb)",
+        "LATERAL (SELECT * FROM allocation
+                  WHERE allocation.subnet = e.subnet
+                    AND allocation.at_offset >= e.first AND allocation.at_offset < e.next
+                  OFFSET 0) AS a ON true"
+    ),
+};
 
 const CONFLICTS: Sql = over!(
     "SELECT c.node, c.at_offset, c.mac, c.seen_at FROM ",
