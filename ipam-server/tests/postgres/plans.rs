@@ -31,8 +31,10 @@ fn scans(log: &str) -> Vec<&str> {
         let steps: Vec<&str> = plan.lines().collect();
         (0..steps.len()).any(|at| {
             let all_of = |table: &&str| {
-                let by_index =
-                    steps[at].contains(" Scan using ") && steps[at].contains(&format!(" on {table} "));
+                // An index of what is rare may be read whole.
+                let by_index = steps[at].contains(" Scan using ")
+                    && steps[at].contains(&format!(" on {table} "))
+                    && !steps[at].contains(" using extent_leaving ");
                 let sought = steps.get(at + 1).is_some_and(|next| next.contains("Index Cond:"));
                 steps[at].contains(&format!("Seq Scan on {table} ")) || by_index && !sought
             };
