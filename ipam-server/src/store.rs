@@ -62,6 +62,8 @@ pub struct Store {
     writer: Writer,
     cache: Cache,
     capacity: Arc<capacity::Cache>,
+    /// Held by whoever compares all of the ledger.
+    checking: Arc<tokio::sync::Mutex<()>>,
     /// An older backup was restored. What lasts is in the database; here it spares the question, where it is not so.
     recovering: Arc<AtomicBool>,
 }
@@ -81,6 +83,7 @@ impl Store {
             writer,
             cache: Cache::default(),
             capacity: Arc::default(),
+            checking: Arc::default(),
             recovering: Arc::default(),
         };
         store.recovering.store(store.is_recovering().await?, Ordering::Relaxed);

@@ -95,9 +95,16 @@ impl Cache {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn used(&self) -> MutexGuard<'_, Option<Arc<Sample>>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fresh(&self) -> Option<Arc<Sample>> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.as_ref().filter(|sample| sample.at.elapsed() < FRESH).cloned()
+        self.used().as_ref().filter(|sample| sample.at.elapsed() < FRESH).cloned()
+    }
+
+    fn since(&self, asked: Instant) -> Option<Arc<Sample>> {
+        self.used().as_ref().filter(|sample| sample.at >= asked).cloned()
     }
 }
 
@@ -134,29 +141,32 @@ impl Store {
             }
             return Ok(sample);
         }
+        let asked = Instant::now();
         let counting = Arc::clone(&self.capacity.counting).lock_owned().await;
-        match self.capacity.fresh() {
+        // However long it took: it was begun after this was asked.
+        match self.capacity.since(asked) {
             Some(sample) => Ok(sample),
             None => self.count(&counting).await,
         }
     }
 
     async fn count(&self, _counting: &OwnedMutexGuard<()>) -> Result<Arc<Sample>> {
-        let (at, as_of) = (Instant::now(), self.clock.now());
         let mut tx = self.db.survey().await?;
+        let (at, as_of) = (Instant::now(), self.clock.now());
         let found: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
         let used = found.into_iter().map(|(subnet, pool, count)| ((subnet, pool), count.cast_unsigned()));
         let sample = Arc::new(Sample { used: used.collect(), at, as_of });
-        *self.capacity.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&sample));
+        *self.capacity.used() = Some(Arc::clone(&sample));
         Ok(sample)
     }
 
     async fn planned(&self) -> Result<Arc<Planned>> {
-        let mut tx = self.db.survey().await?;
-        let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
+        let (change,): (i64,) = self.db.read().await?.fetch_one(CHANGES, args![]).await?;
         if let Some(known) = self.capacity.planned().as_ref().filter(|known| known.change == change) {
             return Ok(Arc::clone(known));
         }
+        let mut tx = self.db.survey().await?;
+        let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
         let planned = Arc::new(planned(&mut tx, change).await?);
         let mut known = self.capacity.planned();
         // Another may have read a later plan meanwhile.

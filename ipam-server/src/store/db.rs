@@ -193,7 +193,12 @@ impl Db {
                 for (sql, args) in statements {
                     let _timer = self.measures.time(Operation::Nodes);
                     let rows = db.at_once(sql.postgres, args).await;
-                    self.stuck.store(matches!(rows, Err(StoreError::Unavailable(_))), Ordering::Relaxed);
+                    match &rows {
+                        Err(StoreError::Unavailable(_)) => self.stuck.store(true, Ordering::Relaxed),
+                        // What wrote nothing has waited for nothing.
+                        Ok(rows) if !rows.is_empty() => self.stuck.store(false, Ordering::Relaxed),
+                        _ => {}
+                    }
                     let rows: Result<_, sqlx::Error> = rows?.iter().map(T::from_row).collect();
                     found.push(rows?);
                 }

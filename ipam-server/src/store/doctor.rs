@@ -73,6 +73,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn consistency(&self) -> Result<Consistency> {
+        // It takes long, and whoever else goes through all tables has a connection left.
+        let _alone = self.checking.lock().await;
         let at = self.clock.now();
         let mut tx = self.db.survey().await?.patient();
         let findings = sorted(all(&mut tx, at).await?);

@@ -38,6 +38,7 @@ macro_rules! confirmed {
                     AND node.boot_id IS NOT DISTINCT FROM word.boot_id
                     AND node.machine IS NOT DISTINCT FROM word.machine
                 JOIN block ON block.node = node.id AND block.version = word.block_version
+                JOIN subnet ON subnet.id = node.subnet AND subnet.version = word.subnet_version
                 ",
             $lock,
             "
@@ -54,7 +55,7 @@ macro_rules! confirmed_by_sqlite {
                      value ->> 7 AS block_version, value ->> 8 AS at_offset, value ->> 9 AS network,
                      value ->> 10 AS container_id, value ->> 11 AS if_name, value ->> 12 AS seq,
                      value ->> 13 AS extent_first, value ->> 14 AS extent_next, value ->> 15 AS pod_namespace,
-                     value ->> 16 AS pod_name, value ->> 17 AS pod_uid
+                     value ->> 16 AS pod_name, value ->> 17 AS pod_uid, value ->> 18 AS subnet_version
               FROM json_each($2)) AS word",
             "",
             ""
@@ -68,10 +69,11 @@ macro_rules! confirmed_by_postgres {
         confirmed!(
             "unnest($2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[],
                     $9::BIGINT[], $10::BIGINT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], $14::BIGINT[],
-                    $15::BIGINT[], $16::BIGINT[], $17::TEXT[], $18::TEXT[], $19::TEXT[])
+                    $15::BIGINT[], $16::BIGINT[], $17::TEXT[], $18::TEXT[], $19::TEXT[],
+                    $20::BIGINT[])
                  AS word (node, version, claim, boot_seq, floor_seq, boot_id, machine, block_version, at_offset,
                           network, container_id, if_name, seq, extent_first, extent_next, pod_namespace, pod_name,
-                          pod_uid)",
+                          pod_uid, subnet_version)",
             "MATERIALIZED",
             "WHERE (SELECT pg_try_advisory_xact_lock_shared(1229996365, 1))
              ORDER BY node.id FOR NO KEY UPDATE OF node, block"
@@ -325,6 +327,7 @@ fn list(drafts: &[&Draft<'_>]) -> List {
         texts(|draft| draft.row.pod_namespace.clone()),
         texts(|draft| draft.row.pod_name.clone()),
         texts(|draft| draft.row.pod_uid.clone()),
+        ints(|draft| Some(draft.holder.subnet_version)),
     ])
 }
 

@@ -26,6 +26,8 @@ pub(in crate::store) struct Holder {
     /// Of what people edit of it.
     pub(in crate::store) version: i64,
     pub(in crate::store) subnet: i64,
+    /// Its gateways may change.
+    pub(in crate::store) subnet_version: i64,
     pub(in crate::store) line: Line,
     /// In the order of the line's CIDRs.
     pub(in crate::store) gateways: Vec<IpAddr>,
@@ -71,6 +73,7 @@ struct HolderRow {
     name: String,
     version: i64,
     subnet: i64,
+    subnet_version: i64,
     cidr4: Option<String>,
     cidr6: Option<String>,
     gateway4: Option<String>,
@@ -93,7 +96,7 @@ struct HolderRow {
 macro_rules! holders {
     ($list:literal, $group:literal, $lock:literal) => {
         concat!(
-            "SELECT node.id, node.name, node.version, node.subnet, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
+            "SELECT node.id, node.name, node.version, node.subnet, subnet.version AS subnet_version, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
                  node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
                  node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
                  (SELECT ",
@@ -165,6 +168,7 @@ fn holder(row: HolderRow) -> Result<Holder> {
         name: row.name.parse().map_err(unreadable)?,
         version: row.version,
         subnet: row.subnet,
+        subnet_version: row.subnet_version,
         line: Line::of(&cidrs).map_err(unreadable)?,
         gateways: row
             .gateway4

@@ -28,7 +28,8 @@ impl KnownHolders {
     /// Keeps the nodes of a book that was committed.
     pub(in crate::store) fn keep(&self, book: Book) {
         let mut known = self.lock();
-        if known.len() + book.holders.len() > MOST {
+        let new = book.holders.keys().filter(|name| !known.contains_key(*name)).count();
+        if known.len() + new > MOST {
             known.clear();
         }
         known.extend(book.holders.into_iter().map(|(name, holder)| (name, Arc::new(holder))));

@@ -6,19 +6,18 @@
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
-use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, Value, sql::bound, steps::run};
+mod at_once;
+
+use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, Value, steps::run};
 use crate::store::{Result, StoreError};
+use at_once::AtOnce;
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres,
     migrate::{Migrate, MigrateError, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -101,14 +100,6 @@ const SETTINGS: [(&str, &str); 7] = [
 const BY_INDEX: [(&str, &str); 3] =
     [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 
-/// More of them for statements that are transactions of their own.
-const AT_ONCE: [(&str, &str); 2] = [
-    // They rely on what is locked being looked at in its newest version.
-    ("default_transaction_isolation", "read committed"),
-    // The best way is the same whatever the values are; to look for it each time takes longer than to go it.
-    ("plan_cache_mode", "force_generic_plan"),
-];
-
 /// What the database is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -128,44 +119,7 @@ pub(in crate::store) struct PostgresDb {
     /// For whoever goes through all tables.
     surveyors: PgPool,
     /// For statements that are transactions of their own.
-    at_once: Idle,
-}
-
-/// Connections that wait for a statement. sqlx's pool asks every connection that it gets back whether it is well, which
-/// is a round trip more; whoever takes one of these finds out by what it came for.
-#[derive(Debug, Clone)]
-struct Idle {
-    options: Arc<PgConnectOptions>,
-    purpose: Purpose,
-    connections: Arc<Mutex<Vec<PgConnection>>>,
-}
-
-impl Idle {
-    fn lock(&self) -> MutexGuard<'_, Vec<PgConnection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pop(&self) -> Option<PgConnection> {
-        self.lock().pop()
-    }
-
-    fn push(&self, connection: PgConnection) {
-        self.lock().push(connection);
-    }
-
-    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
-        admit(&mut connection, self.purpose).await?;
-        Ok(connection)
-    }
-
-    async fn close(&self) {
-        let connections = std::mem::take(&mut *self.lock());
-        for connection in connections {
-            // It ends with the program otherwise.
-            let _ = connection.close().await;
-        }
-    }
+    at_once: AtOnce,
 }
 
 impl PostgresDb {
@@ -190,11 +144,7 @@ impl PostgresDb {
             writers: pool(4, purpose).connect_lazy_with(by_index.clone()),
             readers: pool(8, purpose).connect_lazy_with(by_index.clone()),
             surveyors: pool(2, purpose).connect_lazy_with(options),
-            at_once: Idle {
-                options: Arc::new(by_index.options(AT_ONCE)),
-                purpose,
-                connections: Arc::default(),
-            },
+            at_once: AtOnce::new(by_index, purpose),
         })
     }
 
@@ -227,36 +177,9 @@ impl PostgresDb {
         begin(&self.surveyors, READ).await
     }
 
-    /// Runs a statement that is a transaction of its own, in one round trip. Where its connection had ended while it
-    /// lay idle the statement runs again: it must be one that does not mind to have been done before.
+    /// Runs a statement that is a transaction of its own ([`AtOnce::run`]).
     pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
-        loop {
-            let idle = self.at_once.pop();
-            let was_idle = idle.is_some();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => answered(CONNECT, self.at_once.connect()).await?,
-            };
-            let rows = bound(sql, args.clone()).fetch_all(&mut connection);
-            match answered(Patience::Usual.commit(), rows).await {
-                Ok(rows) => {
-                    self.at_once.push(connection);
-                    return Ok(rows);
-                }
-                Err(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(sqlx::Error::Io(error).into());
-                }
-                Err(error) => match StoreError::from(error) {
-                    StoreError::Unavailable(_) if was_idle => {}
-                    StoreError::Unavailable(why) => return Err(StoreError::Unavailable(why)),
-                    // Refused by a server that is well.
-                    error => {
-                        self.at_once.push(connection);
-                        return Err(error);
-                    }
-                },
-            }
-        }
+        self.at_once.run(sql, args).await
     }
 
     /// How connections are made.

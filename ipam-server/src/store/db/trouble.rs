@@ -60,6 +60,19 @@ fn of_sqlite(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
+/// Whether a connection to PostgreSQL is no more, so that another may fare better.
+pub(super) fn has_ended(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        // connection_exception, admin_shutdown and its like, idle_in_transaction_session_timeout
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            code.starts_with("08") || code.starts_with("57P") || code == "25P03"
+        }
+        _ => false,
+    }
+}
+
 /// By SQLSTATE (PostgreSQL, appendix A): its first two characters are the class.
 fn of_postgres(code: &str) -> Trouble {
     match code {

@@ -7,6 +7,7 @@ use crate::{
         Change, VmState, Written,
         allocations::{self, Outcome},
         book::KnownHolders,
+        db::{Engine, Scope, args},
         writer::Mutation,
     },
 };
@@ -96,7 +97,7 @@ async fn one_word_of_an_address_and_of_an_attachment_is_written_at_once() {
 /// Each of these happens behind the back of whoever knew the node.
 #[tokio::test]
 async fn what_has_changed_is_noticed() {
-    for change in ["sync", "boot", "deleting", "gone", "replaced", "smaller", "contact"] {
+    for change in ["sync", "boot", "deleting", "gone", "replaced", "smaller", "gateway", "contact"] {
         let world = World::new("node").await;
         let (shim, known) = known(&world).await;
         let (keep, name) = (Change::default(), shim.name.clone());
@@ -120,6 +121,12 @@ async fn what_has_changed_is_noticed() {
                 }));
                 world.store.put_pool(&"workers".parse().unwrap(), &pool, &keep).await.unwrap();
             }
+            "gateway" => {
+                let subnet = super::from(serde_json::json!({
+                    "cidrs": ["10.1.0.0/24", "fd00:1::/64"], "gateways": ["10.1.0.250"]
+                }));
+                world.store.put_subnet(&"prod/nodes".parse().unwrap(), &subnet, &keep).await.unwrap();
+            }
             _ => world.pass(5),
         }
         let before = world.held().await;
@@ -129,16 +136,52 @@ async fn what_has_changed_is_noticed() {
     }
 }
 
+/// The statement sees what was committed when it began, and waits for a lock; what was committed meanwhile counts.
+#[tokio::test]
+async fn what_changes_while_it_waits_is_noticed() {
+    const WAITING: &str = "SELECT COUNT(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    const CHANGES: [&str; 4] = [
+        "UPDATE node SET floor_seq = 50 WHERE name = 'node-1'",
+        "UPDATE block SET version = version + 1",
+        // A word on each address that is newer than those to come.
+        "UPDATE allocation SET seq = 60",
+        "UPDATE allocation SET state = 'released', node = NULL, block = NULL, extent_first = NULL,
+            extent_next = NULL, seq = 60",
+    ];
+    for (change, takes) in CHANGES.into_iter().flat_map(|change| [(change, true), (change, false)]) {
+        let world = World::new("node").await;
+        if world.store.db.engine() == Engine::Sqlite {
+            // Its one writer waits before it begins.
+            return;
+        }
+        let (shim, known) = known(&world).await;
+        world.hold(&shim, 11, "b", 1).await.unwrap();
+        world.release(&shim, 12, "b", 1).await.unwrap();
+        let word = [if takes { hold(&shim, 40, "c", 1) } else { release(&shim, 41, "a", 0) }];
+        let mut first = world.store.db.write(Scope::Nodes).await.unwrap();
+        first.execute("UPDATE node SET state = state WHERE name = 'node-1'", args![]).await.unwrap();
+        let mut raw = world.database.connect().await;
+        let second = tried(&world, &known, &word);
+        let then = async {
+            while raw.number(WAITING).await == 0 {}
+            first.execute(change, args![]).await.unwrap();
+            first.commit().await.unwrap();
+        };
+        assert_eq!(futures::join!(second, then).0, [None], "{change}");
+    }
+}
+
 /// A plan that is being made may take the block away: nothing is confirmed before it is there.
 #[tokio::test]
 async fn nothing_is_confirmed_while_somebody_plans() {
     let world = World::new("node").await;
-    if world.store.db.engine() == crate::store::db::Engine::Sqlite {
+    if world.store.db.engine() == Engine::Sqlite {
         // Its one writer waits.
         return;
     }
     let (shim, known) = known(&world).await;
-    let plan = world.store.db.write(crate::store::db::Scope::Plan).await.unwrap();
+    let plan = world.store.db.write(Scope::Plan).await.unwrap();
     assert_eq!(tried(&world, &known, &[hold(&shim, 11, "b", 1)]).await, [None]);
     plan.rollback().await.unwrap();
     assert_eq!(tried(&world, &known, &[hold(&shim, 11, "b", 1)]).await, [Some("held")]);
