@@ -89,6 +89,20 @@ const VACATE: Sql = over!(
         AND allocation.at_offset = CAST(vacated.value ->> 1 AS BIGINT)"
 );
 
+/// A row that is there gets every value of the one that was to be inserted.
+macro_rules! in_place {
+    () => {
+        "ON CONFLICT (subnet, at_offset) DO UPDATE SET
+        state = excluded.state, node_name = excluded.node_name, network = excluded.network,
+        container_id = excluded.container_id, if_name = excluded.if_name,
+        pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
+        since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
+        node = excluded.node, block = excluded.block,
+        extent_first = excluded.extent_first, extent_next = excluded.extent_next"
+    };
+}
+pub(super) use in_place;
+
 // Whoever holds an address by then keeps it, even if all else failed: a row that is held is never another's at once.
 const SAVE_ROWS: Sql = over!(
     "INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
@@ -101,15 +115,12 @@ const SAVE_ROWS: Sql = over!(
            CAST(value ->> 16 AS BIGINT), CAST(value ->> 17 AS BIGINT)
     FROM ",
     "$1",
-    " WHERE true
-    ON CONFLICT (subnet, at_offset) DO UPDATE SET
-        state = excluded.state, node_name = excluded.node_name, network = excluded.network,
-        container_id = excluded.container_id, if_name = excluded.if_name,
-        pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
-        since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
-        node = excluded.node, block = excluded.block,
-        extent_first = excluded.extent_first, extent_next = excluded.extent_next
+    concat!(
+        " WHERE true ",
+        in_place!(),
+        "
     WHERE allocation.state = 'released' OR excluded.state = 'released'"
+    )
 );
 
 statements!(ROWS_NAMED, ROWS_HELD_BY, ROWS_OF_BLOCK, VACATE, SAVE_ROWS; holder);

@@ -2,13 +2,14 @@
 //! written by one statement that finds out whether it is so. What it does not confirm is as if it had not been tried.
 //!
 //! The statement holds by what it reads: the node's row and its block's are locked in their newest versions and
-//! must be the known ones; the address's row must be of an older word; the extent around it is a foreign key, and that
-//! the attachment holds no other address a unique index. Nobody plans meanwhile, or nothing is confirmed.
+//! must be the known ones, and so must the subnet's; the address's row must be of an older word; the extent around it is a
+//! foreign key, and that the attachment holds no other address a unique index. Nobody plans meanwhile, or nothing is
+//! confirmed.
 
 use super::{Mutation, Outcome, decide};
 use crate::store::{
     Result, StoreError, Written,
-    book::{Holder, KnownHolders, Position, Row, Tenancy},
+    book::{Holder, KnownHolders, Position, Row, Tenancy, in_place},
     db::{Column, Db, Engine, List, Sql, args, statements},
 };
 use ipam_api::{
@@ -92,13 +93,9 @@ macro_rules! take {
             SELECT subnet, at_offset, 'held', name, network, container_id, if_name, pod_namespace, pod_name, pod_uid,
                    CAST($1 AS BIGINT), claim, boot_seq, seq, id, block, extent_first, extent_next
             FROM confirmed WHERE true
-            ON CONFLICT (subnet, at_offset) DO UPDATE SET
-                state = excluded.state, node_name = excluded.node_name, network = excluded.network,
-                container_id = excluded.container_id, if_name = excluded.if_name,
-                pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
-                since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
-                node = excluded.node, block = excluded.block,
-                extent_first = excluded.extent_first, extent_next = excluded.extent_next
+            ",
+            in_place!(),
+            "
             WHERE allocation.state = 'released' AND (allocation.claim <> excluded.claim
                 OR (allocation.boot_seq, allocation.seq) < (excluded.boot_seq, excluded.seq))
             RETURNING subnet, at_offset, ",
