@@ -1,8 +1,8 @@
 //! What is reserved, claimed and held, in SQL. A method is a transaction.
 //!
 //! Planning mutations (VNets, subnets, reservations, pools, nodes, syncs) commit
-//! alone; allocations are gathered by `writer` and committed in groups. Reads
-//! use connections of their own.
+//! alone. Allocations, and the claims of new nodes, are gathered and committed
+//! in groups (`writer`, `nodes/claims`). Reads use connections of their own.
 
 mod addresses;
 mod allocations;
@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod error;
 mod events;
+mod group_commit;
 mod measures;
 mod mutation;
 mod nodes;
@@ -44,6 +45,7 @@ pub use tokens::{Grant, Known, Swapper};
 
 use crate::clock::Clock;
 use db::Db;
+use nodes::Registrar;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -60,6 +62,7 @@ pub struct Store {
     db: Db,
     clock: Arc<dyn Clock>,
     writer: Writer,
+    registrar: Registrar,
     cache: Cache,
     capacity: Arc<capacity::Cache>,
     /// Held by whoever compares all of the ledger.
@@ -77,10 +80,12 @@ impl Store {
         let db = Db::open(url).await?;
         db.migrate().await?;
         let writer = Writer::start(&db, &clock);
+        let registrar = Registrar::start(&db, &clock);
         let store = Self {
             db,
             clock,
             writer,
+            registrar,
             cache: Cache::default(),
             capacity: Arc::default(),
             checking: Arc::default(),
@@ -121,6 +126,7 @@ impl Store {
     /// Finishes what was accepted and closes the database.
     pub async fn close(&self) {
         self.writer.stop().await;
+        self.registrar.stop().await;
         if let Err(error) = self.note_uses().await {
             tracing::warn!(%error, "when tokens were last used is not written down");
         }

@@ -3,6 +3,8 @@
 
 #[path = "store/attack.rs"]
 mod attack;
+#[path = "store/claims.rs"]
+mod claims;
 #[path = "store/doctor.rs"]
 mod doctor;
 #[path = "store/dump.rs"]

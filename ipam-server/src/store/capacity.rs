@@ -7,6 +7,7 @@ use super::{
     pools::{self, StoredPool},
     subnets,
 };
+use futures::future::try_join;
 use ipam_api::{
     planning::SubnetSupply,
     quantity::NodeCount,
@@ -20,21 +21,24 @@ use std::{
 };
 use tokio::sync::OwnedMutexGuard;
 
+// What is claimed is the rest: a subnet is always tiled.
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
-        CAST(SUM(CASE WHEN e.kind = 'free' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS free,
-        MAX(CASE WHEN e.kind = 'free' THEN e.next - e.first ELSE 0 END) AS largest_free,
-        CAST(SUM(CASE WHEN e.kind = 'reserved' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS reserved,
-        CAST(SUM(CASE WHEN e.kind = 'block' AND b.node IS NULL THEN e.next - e.first ELSE 0 END) AS BIGINT)
-            AS planned,
-        CAST(SUM(CASE WHEN b.node IS NOT NULL THEN e.next - e.first ELSE 0 END) AS BIGINT) AS claimed,
-        CAST(SUM(CASE WHEN n.state = 'deleting' THEN e.next - e.first ELSE 0 END) AS BIGINT) AS deleting,
-        CAST(SUM(CASE WHEN e.leaving IS NOT NULL THEN e.next - e.first ELSE 0 END) AS BIGINT) AS leaving
+        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
+         WHERE e.subnet = s.id AND e.kind = 'free') AS free,
+        (SELECT COALESCE(MAX(e.next - e.first), 0) FROM extent AS e
+         WHERE e.subnet = s.id AND e.kind = 'free') AS largest_free,
+        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
+         WHERE e.subnet = s.id AND e.kind = 'reserved') AS reserved,
+        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
+         FROM block AS b JOIN extent AS e ON e.block = b.id
+         WHERE b.subnet = s.id AND b.node IS NULL) AS planned,
+        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
+         FROM node AS n JOIN block AS b ON b.node = n.id JOIN extent AS e ON e.block = b.id
+         WHERE n.state = 'deleting' AND n.subnet = s.id) AS deleting,
+        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
+         WHERE e.leaving IS NOT NULL AND e.subnet = s.id) AS leaving
     FROM subnet AS s
     JOIN vnet AS v ON v.id = s.vnet
-    JOIN extent AS e ON e.subnet = s.id AND e.kind <> 'end'
-    LEFT JOIN block AS b ON b.id = e.block
-    LEFT JOIN node AS n ON n.id = b.node
-    GROUP BY s.id, v.name, s.name, s.length
     ORDER BY v.name, s.name";
 // By blocks first, in the order of their index: nothing as long as the ledger is sorted.
 const USED: &str = "SELECT b.subnet, b.pool, CAST(SUM(held.count) AS BIGINT)
@@ -52,7 +56,6 @@ struct SubnetSums {
     largest_free: i64,
     reserved: i64,
     planned: i64,
-    claimed: i64,
     deleting: i64,
     leaving: i64,
 }
@@ -111,8 +114,7 @@ impl Cache {
 impl Store {
     /// Use of every subnet and pool. What is reserved is exact; `used` was counted within the last second, `as_of`.
     pub async fn capacity(&self) -> Result<Capacity> {
-        let sample = self.used().await?;
-        let planned = self.planned().await?;
+        let (sample, planned) = try_join(self.used(), self.planned()).await?;
         let of = |wanted: &dyn Fn(&(i64, i64)) -> bool| -> u64 {
             sample.used.iter().filter(|(key, _)| wanted(key)).map(|(_, count)| count).sum()
         };
@@ -210,7 +212,7 @@ fn subnet_capacity(sum: &SubnetSums) -> Result<SubnetCapacity> {
         largest_free: sum.largest_free.cast_unsigned(),
         reserved: sum.reserved.cast_unsigned(),
         planned: sum.planned.cast_unsigned(),
-        claimed: sum.claimed.cast_unsigned(),
+        claimed: (sum.length - sum.free - sum.reserved - sum.planned).max(0).cast_unsigned(),
         deleting: sum.deleting.cast_unsigned(),
         leaving: sum.leaving.cast_unsigned(),
         used: 0,

@@ -2,7 +2,7 @@
 
 use super::{
     Actor, Page, Result, Store, StoreError,
-    db::{Tx, args, statements},
+    db::{Sql, Tx, args, over, rows, statements},
     mutation::{corrupt, listing, rows_wanted, timestamp},
 };
 use ipam_api::wire::{Event, Listing, Node, NodeState};
@@ -10,8 +10,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-const NOTE: &str = "INSERT INTO event (at, actor, token, source, request_id, action, subject, was, became)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const NOTE: Sql = over!(
+    "INSERT INTO event (at, actor, token, source, request_id, action, subject, was, became)
+    SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7
+    FROM ",
+    "$2",
+    " AS deed"
+);
 
 macro_rules! select_event {
     ($rest:literal) => {
@@ -99,24 +104,22 @@ impl Deed {
     }
 }
 
-/// Keeps a deed, unless it changed nothing.
-pub(super) async fn note(tx: &mut Tx, by: &Actor, deed: &Deed, now: i64) -> Result<()> {
-    if deed.was == deed.became {
+/// Keeps deeds in their order, but those that changed nothing.
+pub(super) async fn note(tx: &mut Tx, deeds: &[(&Actor, &Deed)], now: i64) -> Result<()> {
+    let text = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
+    let records: Vec<_> = deeds
+        .iter()
+        .filter(|(_, deed)| deed.was != deed.became)
+        .map(|(by, deed)| {
+            let token = by.token.as_ref().map(|id| id.as_str());
+            let (was, became) = (text(&deed.was), text(&deed.became));
+            (&by.name, token, &by.source, &by.request_id, deed.action, &deed.subject, was, became)
+        })
+        .collect();
+    if records.is_empty() {
         return Ok(());
     }
-    let text = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
-    let args = args![
-        now,
-        by.name.as_str(),
-        by.token.as_ref().map(|id| id.as_str()),
-        by.source.as_str(),
-        by.request_id.as_deref(),
-        deed.action,
-        deed.subject.as_str(),
-        text(&deed.was),
-        text(&deed.became),
-    ];
-    tx.execute(NOTE, args).await.map(|_| ())
+    tx.execute(NOTE, args![now, rows(&records)?]).await.map(|_| ())
 }
 
 /// Forgets some of those before this time, in milliseconds since 1970; how many.

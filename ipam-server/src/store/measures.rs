@@ -29,6 +29,8 @@ pub(super) enum Operation {
     Hold,
     /// A release, from the queue to its answer.
     Release,
+    /// A registration of a new node together with others, from the queue to its answer.
+    Claim,
     /// A sync, done anew as a plan where need be.
     Sync,
     /// A transaction that has the plan to itself.
@@ -46,6 +48,7 @@ impl Operation {
         match self {
             Self::Hold => "hold",
             Self::Release => "release",
+            Self::Claim => "claim",
             Self::Sync => "sync",
             Self::Plan => "plan",
             Self::Nodes => "nodes",

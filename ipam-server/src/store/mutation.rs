@@ -25,7 +25,7 @@ impl Store {
     pub(super) async fn finish(&self, mut tx: Tx, change: &Change, deed: &Deed) -> Result<()> {
         match change.commit {
             Commit::Keep => {
-                events::note(&mut tx, &change.by, deed, self.now()).await?;
+                events::note(&mut tx, &[(&change.by, deed)], self.now()).await?;
                 tx.commit().await
             }
             Commit::DryRun => tx.rollback().await,

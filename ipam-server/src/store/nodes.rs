@@ -1,33 +1,37 @@
 mod again;
 mod claim;
+mod claims;
 mod former;
 mod leave;
 mod own;
 mod row;
 
+pub(super) use claims::Registrar;
 pub(super) use former::forget as forget_former;
 pub(super) use leave::free_node;
 
 use super::{
-    Change, Departure, Kind, Page, Result, Store, StoreError, Versioned, VmState, Written,
+    Change, Commit, Departure, Kind, Page, Precondition, Result, Store, StoreError, Versioned, VmState,
+    Written,
     db::{Scope, Tx, args, retried, statements},
     events::Deed,
     mutation::{self, corrupt, cut, name_after, rows_wanted},
     tokens,
 };
+use claims::Newcomer;
 use ipam_api::{
     names::{NodeName, PoolName},
     wire::{Allocator, FieldError, Listing, Node, NodeCredential, NodeSpec, NodeState},
 };
 use jiff::Timestamp;
-use row::NodeRow;
+use row::{NodeRow, OwnRow};
 
 const DELETING: &str =
     "UPDATE node SET state = 'deleting', deletion = $2, version = version + 1 WHERE id = $1";
 
 const LONGEST_UID: usize = 256;
 
-statements!(DELETING; claim, former, leave, own, row);
+statements!(DELETING; claim, claims, former, leave, own, row);
 
 /// Which nodes a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +49,12 @@ impl Store {
         change: &Change,
     ) -> Result<Written<Versioned<Node>>> {
         let spec = checked(spec)?;
+        if may_be_plain(&spec, change) {
+            let newcomer = Newcomer { name: name.clone(), spec: spec.clone(), by: change.by.clone() };
+            if let Some(node) = self.registrar.register(newcomer).await? {
+                return Ok(Written::Created(node));
+            }
+        }
         let now = self.now();
         let attempt = async || {
             let mut tx = self.db.write(Scope::Plan).await?;
@@ -85,7 +95,7 @@ impl Store {
     pub async fn nodes(&self, filter: &NodeFilter, page: &Page) -> Result<Listing<Node>> {
         let mut tx = self.db.read().await?;
         let (after, limit) = (name_after(page), rows_wanted(page));
-        let rows: Vec<NodeRow> = match &filter.pool {
+        let rows: Vec<OwnRow> = match &filter.pool {
             None => tx.fetch_all(row::PAGE, args![after, limit]).await?,
             Some(pool) => tx.fetch_all(row::PAGE_OF_POOL, args![after, limit, pool.as_str()]).await?,
         };
@@ -135,6 +145,14 @@ impl Store {
     }
 }
 
+/// Whether it is worth while to try a registration together with others.
+fn may_be_plain(spec: &NodeSpec, change: &Change) -> bool {
+    change.commit == Commit::Keep
+        && matches!(change.precondition, Precondition::None | Precondition::Absent)
+        && !spec.replace
+        && !spec.addresses.is_empty()
+}
+
 /// When a deleted node's block comes back.
 enum End {
     Now,
@@ -166,7 +184,7 @@ async fn get(tx: &mut Tx, name: &NodeName) -> Result<NodeRow> {
 /// A node's pool and where it is in its life.
 pub(super) async fn brief(tx: &mut Tx, name: &NodeName) -> Result<Option<(PoolName, NodeState)>> {
     match row::find(tx, name).await? {
-        Some(row) => Ok(Some((mutation::stored(&row.pool_name)?, row.state()?))),
+        Some(row) => Ok(Some((mutation::stored(row.pool_name())?, row.state()?))),
         None => Ok(None),
     }
 }

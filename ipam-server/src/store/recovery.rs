@@ -83,6 +83,11 @@ pub(super) async fn begin(tx: &mut Tx, of: Timestamp, now: Timestamp) -> Result<
     Ok(())
 }
 
+/// Whether it goes on.
+pub(super) async fn goes_on(tx: &mut Tx) -> Result<bool> {
+    Ok(since(tx).await?.is_some())
+}
+
 /// Refuses what would give an address to somebody new while it goes on.
 pub(super) async fn refuse(tx: &mut Tx) -> Result<()> {
     match since(tx).await? {

@@ -104,7 +104,7 @@ impl Store {
             let was = nodes::node_view(&mut tx, &call.node, now).await?;
             nodes::free_node(&mut tx, holder.id, now).await?;
             if let Some(was) = &was {
-                events::note(&mut tx, by, &Deed::freed(was)?, now.as_millisecond()).await?;
+                events::note(&mut tx, &[(by, &Deed::freed(was)?)], now.as_millisecond()).await?;
             }
             None
         } else if decision.confirms_shrink {
@@ -113,7 +113,7 @@ impl Store {
             changed(&mut tx).await?;
             let is = nodes::node_view(&mut tx, &call.node, now).await?;
             let deed = Deed::of_node(was.as_ref(), is.as_ref())?;
-            events::note(&mut tx, by, &deed, now.as_millisecond()).await?;
+            events::note(&mut tx, &[(by, &deed)], now.as_millisecond()).await?;
             is
         } else {
             nodes::node_view(&mut tx, &call.node, now).await?

@@ -4,7 +4,7 @@
 use crate::store::{
     DATABASE, add_subnet, attachment, cluster, from, keep, node, parse, pool, replica, stranger,
 };
-use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeStamp, Seq, Stamp, SyncRequest};
+use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeSpec, NodeStamp, Seq, Stamp, SyncRequest};
 use ipam_server::store::{Actor, NodeCall, Page, VmState};
 use sqlx::Executor;
 use std::net::IpAddr;
@@ -94,9 +94,17 @@ async fn no_large_table_is_read_whole() {
         store.allocate(&call, &pod, &Default::default()).await.unwrap();
         store.release(&call, &pod, None).await.unwrap();
 
-        let name = parse(&format!("new{i}"));
-        store.put_node(&name, &node(&format!("p{i}")), &keep()).await.unwrap();
-        store.delete_node(&name, VmState::Gone, &keep()).await.unwrap();
+        let one_assigned = node(&format!("p{i}"));
+        // Claims together with others.
+        let address = parse(&format!("10.{i}.0.103"));
+        let one_with_its_own =
+            NodeSpec { addresses: vec![address], uid: Some("u".to_owned()), ..one_assigned.clone() };
+        for (name, spec) in [(format!("new{i}"), one_assigned), (format!("own{i}"), one_with_its_own)] {
+            store.put_node(&parse(&name), &spec, &keep()).await.unwrap();
+            store.delete_node(&parse(&name), VmState::Gone, &keep()).await.unwrap();
+        }
+        store.nodes(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
+        store.events(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
     }
     let log = cluster.log()[before..].to_owned();
     for word in ["INSERT INTO allocation", "UPDATE allocation", "WITH confirmed AS", "FOR KEY SHARE"] {

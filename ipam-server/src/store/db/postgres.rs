@@ -97,8 +97,13 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// More of them for those that touch few rows of large tables: these find them by an index whatever the statistics say,
 /// which lag behind tables that are being filled.
-const BY_INDEX: [(&str, &str); 3] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+const BY_INDEX: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // So it is the same way whatever the values are, and to look for it each time takes longer than to go it.
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// What the database is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

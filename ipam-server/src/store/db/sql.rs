@@ -21,7 +21,7 @@ impl From<&'static str> for Sql {
 /// A statement over a list: `over!("SELECT … FROM ", "$1", " AS wanted …")`. The argument is a JSON list of lists,
 /// a row of the table that it becomes is one of these: `CAST(wanted.value ->> 0 AS BIGINT)`, `wanted.value ->> 1`.
 macro_rules! over {
-    ($before:literal, $list:literal, $after:expr) => {
+    ($before:expr, $list:literal, $after:expr) => {
         $crate::store::db::Sql {
             sqlite: concat!($before, "json_each(", $list, ")", $after),
             postgres: concat!($before, "jsonb_array_elements(", $list, "::jsonb)", $after),

@@ -27,10 +27,10 @@ const ANOTHER: &str = "needs another uid, or this node deleted first";
 /// Registers a node whose name is there.
 pub(super) async fn again(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, now: i64) -> Result<()> {
     let name = &old.name;
-    if old.pool_name != spec.pool.as_str() {
+    if old.pool_name() != spec.pool.as_str() {
         return Err(StoreError::Exists(format!(
             "node {name} is in pool {}: delete it and register it anew, or name that pool",
-            old.pool_name
+            old.pool_name()
         )));
     }
     if spec.replace {

@@ -24,7 +24,7 @@ const INSERT: &str = "INSERT INTO node
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT value FROM counter WHERE name = 'change'))
     RETURNING id";
 const UNCLAIMED: &str =
-    "SELECT id FROM block WHERE pool = $1 AND subnet = $2 AND node IS NULL ORDER BY id LIMIT 1";
+    "SELECT id FROM block WHERE pool = $1 AND subnet = $2 AND node IS NULL ORDER BY id LIMIT $3";
 const CLAIM: &str = "UPDATE block SET node = $2 WHERE id = $1 AND node IS NULL";
 
 statements!(INSERT, UNCLAIMED, CLAIM);
@@ -83,7 +83,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
         }
     };
     let entry = own::admit(tx, &subnet, own, name.as_str()).await?;
-    let planned = match unclaimed(tx, &pool, subnet.id).await? {
+    let planned = match unclaimed(tx, &pool, subnet.id, 1).await?.pop() {
         Some(block) => Planned::Here(block),
         None => Planned::Elsewhere(Box::new(pools::get(tx, &spec.pool).await?)),
     };
@@ -125,7 +125,7 @@ pub(super) async fn claim(tx: &mut Tx, name: &NodeName, spec: &NodeSpec, now: i6
 async fn assign(tx: &mut Tx, pool: &KnownPool) -> Result<(SubnetRow, Own)> {
     let mut without_address = None;
     for member in &pool.members {
-        if unclaimed(tx, pool, member.subnet).await?.is_none() {
+        if unclaimed(tx, pool, member.subnet, 1).await?.is_empty() {
             continue;
         }
         let subnet = subnets::by_id(tx, member.subnet).await?;
@@ -155,9 +155,10 @@ async fn assign(tx: &mut Tx, pool: &KnownPool) -> Result<(SubnetRow, Own)> {
     }
 }
 
-async fn unclaimed(tx: &mut Tx, pool: &KnownPool, subnet: i64) -> Result<Option<i64>> {
-    let block: Option<(i64,)> = tx.fetch_optional(UNCLAIMED, args![pool.id, subnet]).await?;
-    Ok(block.map(|(id,)| id))
+/// Blocks that a pool plans in a subnet for the next nodes there, at most so many.
+pub(super) async fn unclaimed(tx: &mut Tx, pool: &KnownPool, subnet: i64, most: u64) -> Result<Vec<i64>> {
+    let blocks: Vec<(i64,)> = tx.fetch_all(UNCLAIMED, args![pool.id, subnet, most]).await?;
+    Ok(blocks.into_iter().map(|(id,)| id).collect())
 }
 
 /// Moves a planned block here from the subnet that has most, where neither has a number of its own.

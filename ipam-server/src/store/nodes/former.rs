@@ -17,7 +17,7 @@ const FORGET: &str = "DELETE FROM former_vm WHERE (node, uid) IN
 statements!(NOTE, IS_FORMER, RETURNS, FORGET);
 
 /// How late a request may be: a year, for clocks may be set wrong for long.
-const REMEMBERED: i64 = 365 * 86_400_000;
+pub(super) const REMEMBERED: i64 = 365 * 86_400_000;
 
 /// The VM of this uid is no longer the node of this name.
 pub(super) async fn note(tx: &mut Tx, node: &str, uid: &str, now: i64) -> Result<()> {

@@ -4,6 +4,7 @@ use super::{
     super::{
         Result, Shortage, StoreError,
         db::{Tx, args, statements},
+        mutation::corrupt,
         pools::{self, KnownPool, Member, OwnNeed},
         subnets::{self, SubnetRow},
         tiling::{self, Tile, Use},
@@ -67,29 +68,33 @@ impl Own {
 
 /// The subnet of a pool that a node's addresses lie in, and where there.
 pub(super) async fn locate(tx: &mut Tx, pool: &KnownPool, addresses: &[IpAddr]) -> Result<(SubnetRow, Own)> {
-    let mut found: Option<SubnetRow> = None;
-    let mut lines = Vec::new();
+    let mut subnets = Vec::with_capacity(pool.members.len());
     for member in &pool.members {
-        let row = subnets::by_id(tx, member.subnet).await?;
-        let line = row.line()?;
-        if found.is_none() && addresses.first().is_some_and(|address| holds(line, *address)) {
-            found = Some(row);
-        }
-        lines.push(format!("{} ({line})", member.asked.subnet));
+        subnets.push(subnets::by_id(tx, member.subnet).await?);
     }
-    let Some(row) = found else {
-        let first = addresses.first().map_or_else(String::new, ToString::to_string);
+    let (at, own) = find(pool, &subnets, addresses)?;
+    Ok((subnets.swap_remove(at), own))
+}
+
+/// Which of a pool's subnets a node's addresses lie in, and where there.
+pub(super) fn find(pool: &KnownPool, subnets: &[SubnetRow], addresses: &[IpAddr]) -> Result<(usize, Own)> {
+    let lines = subnets.iter().map(SubnetRow::line).collect::<Result<Vec<_>>>()?;
+    let Some(first) = addresses.first() else {
+        return Err(corrupt("addresses are looked for where none are"));
+    };
+    let Some(at) = lines.iter().position(|line| holds(*line, *first)) else {
+        let paths = subnets.iter().zip(&lines);
+        let paths = paths.map(|(row, line)| Ok(format!("{} ({line})", row.path()?)));
         return Err(StoreError::invalid(
             "/addresses/0",
             format!(
                 "{first} is in no subnet of pool {}: give an address in {}, or add its subnet to the pool",
                 pool.name,
-                lines.join(" or ")
+                paths.collect::<Result<Vec<_>>>()?.join(" or ")
             ),
         ));
     };
-    let own = on_line(row.line()?, addresses)?;
-    Ok((row, own))
+    Ok((at, on_line(lines[at], addresses)?))
 }
 
 fn holds(line: Line, address: IpAddr) -> bool {

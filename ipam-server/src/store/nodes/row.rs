@@ -2,14 +2,14 @@
 
 use super::super::{
     Result, Versioned,
-    db::{Sql, Tx, args, column, over, statements},
+    db::{Sql, Tx, args, column, over, rows as of_columns, statements},
     mutation::{age_seconds, corrupt, stored, timestamp},
     subnets, tiling, tokens,
 };
 use ipam_api::{
     ledger::Footprint,
     line::{Extent, Line, Offset},
-    names::NodeName,
+    names::{NodeName, PoolName, SubnetPath},
     planning::joined,
     quantity::{MaxPods, RestSeconds},
     wire::{
@@ -18,19 +18,39 @@ use ipam_api::{
     },
 };
 use ipnet::IpNet;
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    ops::Deref,
+};
+
+// What each node has of its own.
+macro_rules! own_columns {
+    () => {
+        "n.id, n.name, n.pool, n.subnet, n.own4, n.own6, n.uid, n.mac, n.allocator, n.state,
+             n.deletion, n.claim, n.boot_id, n.boot_seq, n.last_contact, n.claimed_at, n.version,
+             b.id AS block, b.version AS block_version,
+             (SELECT COUNT(*) FROM allocation AS a WHERE a.block = b.id) AS allocations"
+    };
+}
+
+// What it shares with many others.
+macro_rules! home_columns {
+    () => {
+        "p.name AS pool_name, p.max_pods, p.rest_seconds,
+             v.name AS vnet_name, v.address_space,
+             s.name AS subnet_name, s.cidr4, s.cidr6, s.gateway4, s.gateway6"
+    };
+}
 
 macro_rules! select_node {
     ($rest:literal) => {
         concat!(
-            "SELECT n.id, n.name, n.pool, n.subnet, n.own4, n.own6, n.uid, n.mac, n.allocator, n.state,
-                 n.deletion, n.claim, n.boot_id, n.boot_seq, n.last_contact, n.claimed_at, n.version,
-                 p.name AS pool_name, p.max_pods, p.rest_seconds,
-                 v.name AS vnet_name, v.address_space,
-                 s.name AS subnet_name, s.cidr4, s.cidr6, s.gateway4, s.gateway6,
-                 b.id AS block, b.version AS block_version,
-                 (SELECT COUNT(*) FROM allocation AS a WHERE a.block = b.id) AS allocations
-             FROM node AS n
+            "SELECT ",
+            own_columns!(),
+            ", ",
+            home_columns!(),
+            " FROM node AS n
              JOIN pool AS p ON p.id = n.pool
              JOIN subnet AS s ON s.id = n.subnet
              JOIN vnet AS v ON v.id = s.vnet
@@ -40,11 +60,34 @@ macro_rules! select_node {
     };
 }
 
+macro_rules! select_own {
+    ($rest:literal) => {
+        concat!("SELECT ", own_columns!(), " FROM node AS n JOIN block AS b ON b.node = n.id ", $rest)
+    };
+}
+
 const BY_NAME: &str = select_node!("WHERE n.name = $1");
 pub(super) const BY_ID: &str = select_node!("WHERE n.id = $1");
-pub(super) const PAGE: &str = select_node!("WHERE n.name > $1 ORDER BY n.name LIMIT $2");
-pub(super) const PAGE_OF_POOL: &str = select_node!(
+pub(super) const PAGE: &str = select_own!("WHERE n.name > $1 ORDER BY n.name LIMIT $2");
+pub(super) const PAGE_OF_POOL: &str = select_own!(
     "WHERE n.pool = (SELECT id FROM pool WHERE name = $3) AND n.name > $1 ORDER BY n.name LIMIT $2"
+);
+
+/// New nodes by their claims.
+const BY_CLAIMS: Sql = over!(
+    select_own!("JOIN "),
+    "$1",
+    " AS wanted ON n.claim = CAST(wanted.value ->> 0 AS BIGINT) ORDER BY n.claim"
+);
+
+/// Pools, each with a subnet that nodes of it are in.
+const HOMES: Sql = over!(
+    concat!("SELECT p.id AS pool, s.id AS subnet, ", home_columns!(), " FROM "),
+    "$1",
+    " AS wanted
+    JOIN pool AS p ON p.id = CAST(wanted.value ->> 0 AS BIGINT)
+    JOIN subnet AS s ON s.id = CAST(wanted.value ->> 1 AS BIGINT)
+    JOIN vnet AS v ON v.id = s.vnet"
 );
 
 const RANGES: Sql = over!(
@@ -98,11 +141,11 @@ const CONFLICTS: Sql = over!(
     ORDER BY c.at_offset"
 );
 
-statements!(BY_NAME, BY_ID, RANGES, RESTING, CONFLICTS);
+statements!(BY_NAME, BY_ID, BY_CLAIMS, HOMES, RANGES, RESTING, CONFLICTS);
 
-/// A node with what its answer needs of its pool, subnet and block.
+/// A node with its block, without what it shares with others.
 #[derive(Debug, Clone, sqlx::FromRow)]
-pub(super) struct NodeRow {
+pub(super) struct OwnRow {
     pub(super) id: i64,
     pub(super) name: String,
     pub(super) pool: i64,
@@ -120,7 +163,15 @@ pub(super) struct NodeRow {
     last_contact: Option<i64>,
     claimed_at: i64,
     pub(super) version: i64,
-    pub(super) pool_name: String,
+    pub(super) block: i64,
+    block_version: i64,
+    pub(super) allocations: i64,
+}
+
+/// Pool, subnet and VNet of a node.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct HomeRow {
+    pool_name: String,
     max_pods: i64,
     rest_seconds: i64,
     vnet_name: String,
@@ -130,20 +181,95 @@ pub(super) struct NodeRow {
     cidr6: Option<String>,
     gateway4: Option<String>,
     gateway6: Option<String>,
-    pub(super) block: i64,
-    block_version: i64,
-    pub(super) allocations: i64,
+}
+
+/// A node with what its answer needs of its pool, subnet and block.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct NodeRow {
+    #[sqlx(flatten)]
+    own: OwnRow,
+    #[sqlx(flatten)]
+    home: HomeRow,
+}
+
+impl Deref for NodeRow {
+    type Target = OwnRow;
+
+    fn deref(&self) -> &OwnRow {
+        &self.own
+    }
 }
 
 impl NodeRow {
     pub(super) fn line(&self) -> Result<Line> {
-        subnets::line(self.cidr4.as_deref(), self.cidr6.as_deref())
+        self.home.line()
+    }
+
+    pub(super) fn pool_name(&self) -> &str {
+        &self.home.pool_name
     }
 
     pub(super) fn subnet_path(&self) -> String {
-        format!("{}/{}", self.vnet_name, self.subnet_name)
+        self.home.subnet_path()
     }
 
+    /// Its own addresses, v4 first.
+    pub(super) fn addresses(&self) -> Result<Vec<IpAddr>> {
+        Ok(self.own.addresses_on(self.line()?))
+    }
+}
+
+impl HomeRow {
+    fn line(&self) -> Result<Line> {
+        subnets::line(self.cidr4.as_deref(), self.cidr6.as_deref())
+    }
+
+    fn subnet_path(&self) -> String {
+        format!("{}/{}", self.vnet_name, self.subnet_name)
+    }
+}
+
+/// The same by row ids.
+#[derive(Debug, sqlx::FromRow)]
+struct HomeOf {
+    pool: i64,
+    subnet: i64,
+    #[sqlx(flatten)]
+    home: HomeRow,
+}
+
+/// What the answers of nodes of one pool in one subnet share.
+#[derive(Debug, Clone)]
+struct Home {
+    pool: PoolName,
+    subnet: SubnetPath,
+    line: Line,
+    network: Network,
+    max_pods: MaxPods,
+    rest_seconds: RestSeconds,
+}
+
+impl Home {
+    fn of(row: &HomeRow) -> Result<Self> {
+        let line = row.line()?;
+        let address_space: Vec<IpNet> = serde_json::from_str(&row.address_space).map_err(corrupt)?;
+        let gateways = [&row.gateway4, &row.gateway6].into_iter().flatten();
+        Ok(Self {
+            pool: stored(&row.pool_name)?,
+            subnet: stored(&row.subnet_path())?,
+            line,
+            network: Network {
+                cidrs: line.cidrs(),
+                gateways: gateways.map(|text| stored(text)).collect::<Result<_>>()?,
+                address_space,
+            },
+            max_pods: MaxPods::try_from(row.max_pods.cast_unsigned()).map_err(corrupt)?,
+            rest_seconds: RestSeconds::try_from(row.rest_seconds.cast_unsigned()).map_err(corrupt)?,
+        })
+    }
+}
+
+impl OwnRow {
     pub(super) fn allocator(&self) -> Result<Allocator> {
         match self.allocator.as_str() {
             "node" => Ok(Allocator::Node),
@@ -161,16 +287,14 @@ impl NodeRow {
         }
     }
 
-    /// Its own addresses, v4 first.
-    pub(super) fn addresses(&self) -> Result<Vec<IpAddr>> {
-        let line = self.line()?;
+    fn addresses_on(&self, line: Line) -> Vec<IpAddr> {
         let v4 = self.own4.and_then(|own| line.v4_at(Offset(own.cast_unsigned()))).map(IpAddr::V4);
         let v6 = self.own6.and_then(|own| line.v6_at(Offset(own.cast_unsigned()))).map(IpAddr::V6);
-        Ok(v4.into_iter().chain(v6).collect())
+        v4.into_iter().chain(v6).collect()
     }
 
-    fn view(&self, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
-        let line = self.line()?;
+    fn view(&self, home: &Home, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
+        let line = home.line;
         let nowhere = || corrupt(format!("block of node {} leaves its subnet", self.name));
         let block = parts.blocks.get(&self.id).cloned().unwrap_or_default();
         let leaving = block.leaves.iter().map(|leaving| leaving.extent).collect();
@@ -185,17 +309,15 @@ impl NodeRow {
             let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
             Ok(Conflict { address, mac: mac.clone(), age_seconds: age_seconds(*seen, now) })
         });
-        let address_space: Vec<IpNet> = serde_json::from_str(&self.address_space).map_err(corrupt)?;
-        let gateways = [&self.gateway4, &self.gateway6].into_iter().flatten();
         let boot = (self.boot_seq > 0).then(|| Boot {
             id: self.boot_id.clone().unwrap_or_default(),
             seq: BootSeq(self.boot_seq.cast_unsigned()),
         });
         let value = Node {
             name: stored(&self.name)?,
-            pool: stored(&self.pool_name)?,
-            subnet: stored(&self.subnet_path())?,
-            addresses: self.addresses()?,
+            pool: home.pool.clone(),
+            subnet: home.subnet.clone(),
+            addresses: self.addresses_on(line),
             mac: self.mac.clone(),
             uid: self.uid.clone(),
             claim: Claim(self.claim.cast_unsigned()),
@@ -204,13 +326,9 @@ impl NodeRow {
                 ranges: ranges(block.stays)?,
                 leaving: ranges(leaving)?,
             },
-            network: Network {
-                cidrs: line.cidrs(),
-                gateways: gateways.map(|text| stored(text)).collect::<Result<_>>()?,
-                address_space,
-            },
-            max_pods: MaxPods::try_from(self.max_pods.cast_unsigned()).map_err(corrupt)?,
-            rest_seconds: RestSeconds::try_from(self.rest_seconds.cast_unsigned()).map_err(corrupt)?,
+            network: home.network.clone(),
+            max_pods: home.max_pods,
+            rest_seconds: home.rest_seconds,
             allocator: self.allocator()?,
             boot,
             state: self.state()?,
@@ -236,31 +354,55 @@ struct Parts {
     credentials: HashMap<String, NodeCredential>,
 }
 
+impl Parts {
+    async fn of(tx: &mut Tx, rows: &[OwnRow], now: i64) -> Result<Self> {
+        let ids = column(rows.iter().map(|row| row.id))?;
+        let mut parts = Self::default();
+        let tiles: Vec<(i64, i64, i64, Option<i64>)> = tx.fetch_all(RANGES, args![ids.clone()]).await?;
+        for (node, first, next, leaving) in tiles {
+            tiling::add(parts.blocks.entry(node).or_default(), first, next, leaving)?;
+        }
+        for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids.clone(), now]).await? {
+            parts.resting.entry(node).or_default().push((at, since));
+        }
+        let conflicts: Vec<(i64, i64, String, i64)> = tx.fetch_all(CONFLICTS, args![ids]).await?;
+        for (node, at, mac, seen) in conflicts {
+            parts.conflicts.entry(node).or_default().push((at, mac, seen));
+        }
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        parts.credentials = tokens::shown_by_nodes(tx, &names, now).await?;
+        Ok(parts)
+    }
+}
+
 /// Nodes as the API shows them, in the order of their rows.
-pub(super) async fn views(tx: &mut Tx, rows: &[NodeRow], now: i64) -> Result<Vec<Versioned<Node>>> {
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let ids = column(&ids)?;
-    let mut parts = Parts::default();
-    let tiles: Vec<(i64, i64, i64, Option<i64>)> = tx.fetch_all(RANGES, args![ids.clone()]).await?;
-    for (node, first, next, leaving) in tiles {
-        tiling::add(parts.blocks.entry(node).or_default(), first, next, leaving)?;
-    }
-    for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids.clone(), now]).await? {
-        parts.resting.entry(node).or_default().push((at, since));
-    }
-    let conflicts: Vec<(i64, i64, String, i64)> = tx.fetch_all(CONFLICTS, args![ids]).await?;
-    for (node, at, mac, seen) in conflicts {
-        parts.conflicts.entry(node).or_default().push((at, mac, seen));
-    }
-    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    parts.credentials = tokens::shown_by_nodes(tx, &names, now).await?;
-    rows.iter().map(|row| row.view(&parts, now)).collect()
+pub(super) async fn views(tx: &mut Tx, rows: &[OwnRow], now: i64) -> Result<Vec<Versioned<Node>>> {
+    let homes = homes(tx, rows).await?;
+    let parts = Parts::of(tx, rows, now).await?;
+    rows.iter()
+        .map(|row| {
+            let home = homes.get(&(row.pool, row.subnet));
+            row.view(home.ok_or_else(|| corrupt(format!("node {} is nowhere", row.name)))?, &parts, now)
+        })
+        .collect()
+}
+
+async fn homes(tx: &mut Tx, rows: &[OwnRow]) -> Result<HashMap<(i64, i64), Home>> {
+    let wanted: BTreeSet<(i64, i64)> = rows.iter().map(|row| (row.pool, row.subnet)).collect();
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    let found: Vec<HomeOf> = tx.fetch_all(HOMES, args![of_columns(&wanted)?]).await?;
+    found.into_iter().map(|of| Ok(((of.pool, of.subnet), Home::of(&of.home)?))).collect()
 }
 
 /// One node as the API shows it.
 pub(super) async fn view(tx: &mut Tx, row: &NodeRow, now: i64) -> Result<Versioned<Node>> {
-    let views = views(tx, std::slice::from_ref(row), now).await?;
-    views.into_iter().next().ok_or_else(|| corrupt("a node without a view"))
+    let parts = Parts::of(tx, std::slice::from_ref(&row.own), now).await?;
+    row.own.view(&Home::of(&row.home)?, &parts, now)
+}
+
+/// The nodes of these claims, in their order.
+pub(super) async fn of_claims(tx: &mut Tx, claims: impl Iterator<Item = i64>) -> Result<Vec<OwnRow>> {
+    tx.fetch_all(BY_CLAIMS, args![column(claims)?]).await
 }
 
 /// The node of this name, if there is one.

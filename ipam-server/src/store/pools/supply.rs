@@ -17,11 +17,12 @@ use std::collections::HashMap;
 
 const FOR_NODES: &str = "SELECT CAST(COALESCE(SUM(r.next - r.first), 0) AS BIGINT)
     FROM reservation AS r WHERE r.subnet = $1 AND r.for_nodes = 1";
-const FOR_NODES_USED: &str = "SELECT COUNT(*)
-    FROM (SELECT n.own4 AS own FROM node AS n WHERE n.subnet = $1 AND n.own4 IS NOT NULL
-          UNION
-          SELECT n.own6 FROM node AS n WHERE n.subnet = $1 AND n.own6 IS NOT NULL) AS used
-    JOIN reservation AS r ON r.subnet = $1 AND r.for_nodes = 1 AND r.first <= used.own AND used.own < r.next";
+// Each offset once, though two nodes may share one, a family each.
+const FOR_NODES_USED: &str = "SELECT CAST(COALESCE(SUM(
+        (SELECT COUNT(*) FROM node AS n WHERE n.subnet = $1 AND n.own4 >= r.first AND n.own4 < r.next)
+        + (SELECT COUNT(*) FROM node AS n WHERE n.subnet = $1 AND n.own6 >= r.first AND n.own6 < r.next
+               AND NOT EXISTS (SELECT 1 FROM node AS o WHERE o.subnet = $1 AND o.own4 = n.own6))), 0) AS BIGINT)
+    FROM reservation AS r WHERE r.subnet = $1 AND r.for_nodes = 1";
 const PROMISED: &str = "SELECT COUNT(*) FROM block AS b WHERE b.subnet = $1 AND b.node IS NULL";
 const COUNTS: &str =
     "SELECT b.subnet, CAST(CASE WHEN b.node IS NULL THEN 0 ELSE 1 END AS BIGINT) AS claimed, COUNT(*)

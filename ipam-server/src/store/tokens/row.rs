@@ -27,9 +27,7 @@ pub(super) const BY_ID: &str = select_token!("WHERE t.id = $1");
 pub(super) const PAGE: &str = select_token!("WHERE t.id > $1 ORDER BY t.id LIMIT $2");
 pub(super) const OF_NODE: &str = select_token!("WHERE t.node = $1 ORDER BY t.created_at, t.id");
 const OF_NODES: Sql = over!(
-    "SELECT t.id, t.hash, t.name, t.role, t.node, t.pool, t.uses_left, t.node_token_seconds, t.created_at,
-         t.created_by, t.expires_at, t.last_used_at
-     FROM token AS t JOIN ",
+    "SELECT t.node, t.id, t.uses_left, t.expires_at, t.last_used_at FROM token AS t JOIN ",
     "$1",
     " AS wanted ON t.node = wanted.value ->> 0 ORDER BY t.created_at, t.id"
 );
@@ -91,13 +89,7 @@ impl TokenRow {
     }
 
     pub(super) fn state(&self, now: i64) -> TokenState {
-        if self.expires_at.is_some_and(|end| end <= now) {
-            TokenState::Expired
-        } else if self.uses_left == Some(0) {
-            TokenState::Spent
-        } else {
-            TokenState::Valid
-        }
+        state(self.expires_at, self.uses_left, now)
     }
 
     pub(super) fn view(&self, now: i64) -> Result<Token> {
@@ -116,10 +108,36 @@ impl TokenRow {
             last_used_at: self.last_used_at.map(timestamp).transpose()?,
         })
     }
+}
 
+/// A token of a node by what the node's answer says of it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct CredentialRow {
+    node: String,
+    id: String,
+    uses_left: Option<i64>,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+}
+
+impl CredentialRow {
     fn credential(&self, now: i64) -> Result<NodeCredential> {
-        let Token { id, state, expires_at, last_used_at, .. } = self.view(now)?;
-        Ok(NodeCredential { id, state, expires_at, last_used_at })
+        Ok(NodeCredential {
+            id: stored(&self.id)?,
+            state: state(self.expires_at, self.uses_left, now),
+            expires_at: self.expires_at.map(timestamp).transpose()?,
+            last_used_at: self.last_used_at.map(timestamp).transpose()?,
+        })
+    }
+}
+
+fn state(expires_at: Option<i64>, uses_left: Option<i64>, now: i64) -> TokenState {
+    if expires_at.is_some_and(|end| end <= now) {
+        TokenState::Expired
+    } else if uses_left == Some(0) {
+        TokenState::Spent
+    } else {
+        TokenState::Valid
     }
 }
 
@@ -162,14 +180,13 @@ pub(in crate::store) async fn shown_by_nodes(
     nodes: &[&str],
     now: i64,
 ) -> Result<HashMap<String, NodeCredential>> {
-    let rows: Vec<TokenRow> = tx.fetch_all(OF_NODES, args![column(nodes)?]).await?;
-    let mut shown: HashMap<String, TokenRow> = HashMap::new();
+    let rows: Vec<CredentialRow> = tx.fetch_all(OF_NODES, args![column(nodes)?]).await?;
+    let mut shown: HashMap<String, CredentialRow> = HashMap::new();
     // In the order of their making: of two that were shown as late, or never, the later one.
     for row in rows {
-        let Some(node) = row.node.clone() else { continue };
-        match shown.get(&node) {
+        match shown.get(&row.node) {
             Some(other) if other.last_used_at > row.last_used_at => {}
-            _ => drop(shown.insert(node, row)),
+            _ => drop(shown.insert(row.node.clone(), row)),
         }
     }
     shown.into_iter().map(|(node, row)| Ok((node, row.credential(now)?))).collect()
