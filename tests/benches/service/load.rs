@@ -3,14 +3,6 @@
 use crate::{figures::Figures, service::Service};
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    Request,
-    body::Bytes,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
 use ipam_api::{
     client::{Client, Write},
     names::{NodeName, PoolName},
@@ -23,7 +15,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// Registrations at once while the ground is prepared.
 const AT_ONCE: usize = 8;
@@ -38,13 +33,15 @@ pub(crate) struct Plot {
     addresses: Vec<Ipv4Addr>,
 }
 
-/// A connection, and the nodes that speak over it one after another.
+/// A connection, and the nodes that speak over it one after another. Requests and answers are plain text (RFC 9112), for the
+/// less the load maker takes of the machine, the more is measured of the service.
 #[derive(Debug)]
 pub(crate) struct Grower {
-    connection: SendRequest<Full<Bytes>>,
+    stream: TcpStream,
     host: String,
     plots: Vec<Plot>,
     seq: u64,
+    answer: Vec<u8>,
 }
 
 /// Registers nodes of a pool by name and own address, each with a token, and takes their claims up.
@@ -159,9 +156,7 @@ impl Grower {
     async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(driver);
-        Ok(Self { connection, host: address.to_string(), plots: Vec::new(), seq: 1 })
+        Ok(Self { stream, host: address.to_string(), plots: Vec::new(), seq: 1, answer: Vec::new() })
     }
 
     async fn run(&mut self, until: Instant) -> Result<Figures> {
@@ -194,19 +189,37 @@ impl Grower {
             r#"{{"address":"{address}","pod":{{"namespace":"default","name":"web-{container}","uid":"7f3c1d2e-{container}"}}}}"#
         );
         // What containerd calls a sandbox is 64 digits long.
-        let request = Request::put(format!("/v1/nodes/{node}/allocations/{container:064x}/eth0"))
-            .header(header::HOST, &self.host)
-            .header(header::AUTHORIZATION, &plot.bearer)
-            .header(NODE_HEADER, stamp.to_string())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(pod))?;
-        self.connection.ready().await?;
-        let answer = self.connection.send_request(request).await?;
-        let status = answer.status().as_u16();
-        // Else the connection is not free for the next one.
-        answer.into_body().collect().await?;
-        Ok(status)
+        let request = format!(
+            "PUT /v1/nodes/{node}/allocations/{container:064x}/eth0 HTTP/1.1\r\nhost: {host}\r\n\
+             authorization: {bearer}\r\n{NODE_HEADER}: {stamp}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{pod}",
+            host = self.host,
+            bearer = plot.bearer,
+            length = pod.len(),
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        self.answer.clear();
+        loop {
+            let more = self.stream.read_buf(&mut self.answer).await?;
+            ensure!(more > 0, "the service closed the connection");
+            if let Some(status) = whole(&self.answer)? {
+                return Ok(status);
+            }
+        }
     }
+}
+
+/// The status of an answer that is all there.
+fn whole(answer: &[u8]) -> Result<Option<u16>> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(body) = head.parse(answer)? else { return Ok(None) };
+    let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length: usize = match length {
+        Some(length) => std::str::from_utf8(length.value)?.parse()?,
+        None => 0,
+    };
+    Ok(if answer.len() == body + length { head.code } else { None })
 }
 
 /// All of them at once for so long.
