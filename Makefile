@@ -7,6 +7,8 @@ SHELL := bash
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 STATIC := x86_64-unknown-linux-gnu
 PROGRAMS := ipam-server ipamctl cni-shim
+# What is built for the tests, once.
+TESTED := $(shell sed -n 's/^features=//p' scripts/test)
 
 .PHONY: help
 help: ## This list
@@ -38,10 +40,10 @@ ns: build ## The whole-system tests in namespaces (as root); ONLY=name for some 
 
 .PHONY: history
 history: ## 200,000 calls on each database while everything goes wrong, and the proof; HISTORY_SEED=n plays one again
-	cargo build --workspace --bins --features ipam-server/fault-points
+	cargo build --workspace --bins --locked --features $(TESTED)
 	for database in $(or $(IPAM_TEST_DATABASE),sqlite postgres); do \
 		HISTORY_CALLS=$(or $(HISTORY_CALLS),200000) IPAM_TEST_DATABASE=$$database \
-			cargo test --workspace --test history -- whatever_goes_wrong; \
+			cargo test --workspace --locked --features $(TESTED) --test history -- whatever_goes_wrong; \
 	done
 
 .PHONY: fmt

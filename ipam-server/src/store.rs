@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// It does not.
     pub async fn ping(&self) -> Result<()> {
-        if !self.writer.is_running() {
+        if !(self.writer.is_running() && self.registrar.is_running()) {
             return Err(StoreError::Unavailable("nothing is written any more".to_owned()));
         }
         self.db.check_answers().await

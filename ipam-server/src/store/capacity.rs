@@ -32,13 +32,15 @@ const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
          FROM block AS b JOIN extent AS e ON e.block = b.id
          WHERE b.subnet = s.id AND b.node IS NULL) AS planned,
-        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT)
-         FROM node AS n JOIN block AS b ON b.node = n.id JOIN extent AS e ON e.block = b.id
-         WHERE n.state = 'deleting' AND n.subnet = s.id) AS deleting,
-        (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
-         WHERE e.leaving IS NOT NULL AND e.subnet = s.id) AS leaving
+        COALESCE(ending.size, 0) AS deleting,
+        COALESCE(going.size, 0) AS leaving
     FROM subnet AS s
     JOIN vnet AS v ON v.id = s.vnet
+    LEFT JOIN (SELECT e.subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
+               FROM node AS n JOIN block AS b ON b.node = n.id JOIN extent AS e ON e.block = b.id
+               WHERE n.state = 'deleting' GROUP BY e.subnet) AS ending ON ending.subnet = s.id
+    LEFT JOIN (SELECT e.subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
+               FROM extent AS e WHERE e.leaving IS NOT NULL GROUP BY e.subnet) AS going ON going.subnet = s.id
     ORDER BY v.name, s.name";
 // By blocks first, in the order of their index: nothing as long as the ledger is sorted.
 const USED: &str = "SELECT b.subnet, b.pool, CAST(SUM(held.count) AS BIGINT)

@@ -1,12 +1,18 @@
 //! Group commit: jobs that wait at the same time are done together, in one transaction and so with one flush to disk.
 
 use super::{Result, StoreError};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{Instrument, Span};
 
 /// Jobs of one transaction, at most: beyond it a batch gains little and its last caller waits long.
 const LARGEST_BATCH: usize = 256;
+
+/// A batch that waited so long in vain is a sign that the next one would.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 /// Jobs that may wait before callers have to.
 const QUEUE: usize = 4096;
@@ -128,11 +134,40 @@ async fn run<W: Work>(
         if jobs.is_empty() {
             continue;
         }
+        let began = Instant::now();
         let answers = work.together(jobs).instrument(traced).await;
+        let outage = outage(&answers).filter(|_| began.elapsed() >= OUTAGE);
         for (answer, reply) in answers.into_iter().zip(replies) {
             // A caller that has gone away asks again; its answer is in the database.
             let _ = reply.send(answer);
         }
+        // Where another task waits for words there are none.
+        if let (Some(why), Ok(mut waiting)) = (outage, waiting.try_lock()) {
+            refuse_all(&mut waiting, &why);
+        }
+    }
+}
+
+/// Why nothing of a batch was done, where the database was away from all of it.
+fn outage<A>(answers: &[Result<A>]) -> Option<String> {
+    let why = |answer: &Result<A>| match answer {
+        Err(StoreError::Unavailable(why)) => Some(why.clone()),
+        _ => None,
+    };
+    answers.iter().map(why).reduce(|all, one| all.and(one)).flatten()
+}
+
+/// Those that wait by now have waited while the database was away from a batch: the next one would have them wait as long again.
+fn refuse_all<J, A>(waiting: &mut mpsc::Receiver<Word<J, A>>, why: &str) {
+    let mut stops = false;
+    while let Ok(word) = waiting.try_recv() {
+        match word {
+            Word::Do(order) => drop(order.reply.send(Err(StoreError::Unavailable(why.to_owned())))),
+            Word::Stop => stops = true,
+        }
+    }
+    if stops {
+        waiting.close();
     }
 }
 
@@ -144,5 +179,65 @@ async fn gather<T>(waiting: &mut mpsc::Receiver<T>, words: &mut Vec<T>) {
         && let Ok(word) = waiting.try_recv()
     {
         words.push(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away<A>() -> Result<A> {
+        Err(StoreError::Unavailable("it is away".to_owned()))
+    }
+
+    #[test]
+    fn an_outage_is_when_nothing_of_a_batch_was_done() {
+        assert_eq!(outage::<()>(&[away(), away()]).as_deref(), Some("it is away"));
+        assert_eq!(outage(&[away(), Ok(())]), None);
+        assert_eq!(outage::<()>(&[away(), Err(StoreError::Overlap(String::new()))]), None);
+        assert_eq!(outage::<()>(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_while_the_database_is_away_is_told_so() {
+        let (words, mut waiting) = mpsc::channel(4);
+        let order = |job| {
+            let (reply, answer) = oneshot::channel::<Result<()>>();
+            (Word::Do(Box::new(Order { job, reply, span: Span::none() })), answer)
+        };
+        let ((first, one), (second, two)) = (order(1), order(2));
+        words.try_send(first).unwrap();
+        words.try_send(Word::Stop).unwrap();
+        words.try_send(second).unwrap();
+        refuse_all(&mut waiting, "it is away");
+        for answer in [one, two] {
+            assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable(_))));
+        }
+        assert!(words.is_closed(), "the word to stop was heard");
+    }
+
+    /// Says how many jobs it was given at once.
+    #[derive(Clone)]
+    struct Count;
+
+    impl Work for Count {
+        type Job = ();
+        type Answer = usize;
+
+        async fn together(&self, jobs: Vec<()>) -> Vec<Result<usize>> {
+            jobs.iter().map(|()| Ok(jobs.len())).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_done_together_and_nothing_after_the_end() {
+        let queue = Queue::start(1, Count);
+        let ask = || queue.submit((), Span::none());
+        let (one, two, three) = tokio::join!(ask(), ask(), ask());
+        assert_eq!([one.unwrap(), two.unwrap(), three.unwrap()], [3, 3, 3]);
+        let (last, ()) = tokio::join!(ask(), queue.stop());
+        assert_eq!(last.unwrap(), 1);
+        assert!(!queue.is_running());
+        assert!(matches!(ask().await, Err(StoreError::Unavailable(_))));
     }
 }

@@ -177,7 +177,7 @@ impl Store {
         let measures = self.db.measures();
         registry.register_with_unit(
             "store_operation_duration",
-            "Time of holds and releases from queue to answer, of syncs, and of transactions by what they have to themselves, with the wait for a connection and for others",
+            "Time of holds, releases and claims from queue to answer, of syncs, and of transactions by what they have to themselves, with the wait for a connection and for others",
             Unit::Seconds,
             measures.operations.clone(),
         );

@@ -4,6 +4,7 @@
 use crate::store::{
     DATABASE, add_subnet, attachment, cluster, from, keep, node, parse, pool, replica, stranger,
 };
+use futures::future::join;
 use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeSpec, NodeStamp, Seq, Stamp, SyncRequest};
 use ipam_server::store::{Actor, NodeCall, Page, VmState};
 use sqlx::Executor;
@@ -95,19 +96,28 @@ async fn no_large_table_is_read_whole() {
         store.release(&call, &pod, None).await.unwrap();
 
         let one_assigned = node(&format!("p{i}"));
-        // Claims together with others.
-        let address = parse(&format!("10.{i}.0.103"));
-        let one_with_its_own =
-            NodeSpec { addresses: vec![address], uid: Some("u".to_owned()), ..one_assigned.clone() };
-        for (name, spec) in [(format!("new{i}"), one_assigned), (format!("own{i}"), one_with_its_own)] {
-            store.put_node(&parse(&name), &spec, &keep()).await.unwrap();
-            store.delete_node(&parse(&name), VmState::Gone, &keep()).await.unwrap();
+        let own = |last: u8| {
+            let addresses = vec![parse(&format!("10.{i}.0.{last}"))];
+            NodeSpec { addresses, uid: Some("u".to_owned()), ..one_assigned.clone() }
+        };
+        let [name, second, third] = ["new", "second", "third"].map(|name| parse(&format!("{name}{i}")));
+        let keep = keep();
+        store.put_node(&name, &one_assigned, &keep).await.unwrap();
+        // Two that claim together.
+        let specs = (own(102), own(103));
+        let (two, three) =
+            join(store.put_node(&second, &specs.0, &keep), store.put_node(&third, &specs.1, &keep)).await;
+        assert!(two.is_ok() && three.is_ok());
+        for name in [name, second, third] {
+            store.delete_node(&name, VmState::Gone, &keep).await.unwrap();
         }
         store.nodes(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
         store.events(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
     }
     let log = cluster.log()[before..].to_owned();
-    for word in ["INSERT INTO allocation", "UPDATE allocation", "WITH confirmed AS", "FOR KEY SHARE"] {
+    for word in
+        ["INSERT INTO allocation", "UPDATE allocation", "WITH confirmed AS", "FOR KEY SHARE", "AS claimant"]
+    {
         assert!(log.contains(word), "it tells of {word}: {log}");
     }
     assert_eq!(scans(&log), [""; 0]);

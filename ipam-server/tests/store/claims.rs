@@ -1,7 +1,7 @@
 //! Nodes that register at the same time share a transaction, and each gets what it would get alone.
 
 use crate::support::{World, dry, keep, node, page, parse, pool, says};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use ipam_api::{
     token::Secret,
     wire::{Node, NodeSpec, ReservationSpec, Role, TokenSpec},
@@ -101,13 +101,15 @@ async fn a_node_gets_what_it_would_get_alone() {
     world.store.create_token(&token, &secret, &keep()).await.unwrap();
     // A try is never done together with others.
     let alone = world.store.put_node(&parse("n0"), &vm(0), &dry()).await.unwrap().into_inner();
-    let Written::Created(together) = world.store.put_node(&parse("n0"), &vm(0), &keep()).await.unwrap()
-    else {
-        panic!("it was there")
-    };
+    // One that nobody waits with is not either.
+    let (n0, n1, keep) = (parse("n0"), parse("n1"), keep());
+    let (together, other) =
+        join(world.store.put_node(&n0, &vm(0), &keep), world.store.put_node(&n1, &vm(1), &keep)).await;
+    let Ok(Written::Created(together)) = together else { panic!("{together:?}") };
+    assert!(other.is_ok());
     assert_eq!(together, alone);
     assert!(together.credential.is_some());
-    assert_eq!(world.store.node(&parse("n0")).await.unwrap(), together);
+    assert_eq!(world.store.node(&n0).await.unwrap(), together);
 }
 
 #[tokio::test]

@@ -60,6 +60,14 @@ impl Database {
         }
     }
 
+    /// Does what PostgreSQL does by itself some minutes after it was filled.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        if let Self::Postgres(_) = self {
+            self.connect().await.execute("VACUUM (ANALYZE)").await?;
+        }
+        Ok(())
+    }
+
     fn file(&self) -> PathBuf {
         match self {
             Self::Sqlite(dir) => dir.path().join("ipam.db"),

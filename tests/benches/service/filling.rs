@@ -50,6 +50,7 @@ impl Size {
             make_pool(service, admin, &format!("p{pool}"), &cidr, (self.nodes_of_a_pool, PODS)).await?;
         }
         testdb::fill(&mut database.connect().await, self.nodes_of_a_pool.into(), HELD).await;
+        database.settle().await?;
         make_pool(service, admin, "load", "10.128.0.0/12", LOAD).await?;
         let base = Ipv4Addr::new(10, 128, 0, 0);
         let nodes = (0..LOAD.0).map(|n| Ok((format!("load-{n}").parse()?, own(base, n))));

@@ -97,13 +97,8 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// More of them for those that touch few rows of large tables: these find them by an index whatever the statistics say,
 /// which lag behind tables that are being filled.
-const BY_INDEX: [(&str, &str); 4] = [
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    // So it is the same way whatever the values are, and to look for it each time takes longer than to go it.
-    ("plan_cache_mode", "force_generic_plan"),
-];
+const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 
 /// What the database is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +143,7 @@ impl PostgresDb {
             planner: pool(1, purpose).connect_lazy_with(by_index.clone()),
             writers: pool(4, purpose).connect_lazy_with(by_index.clone()),
             readers: pool(8, purpose).connect_lazy_with(by_index.clone()),
-            surveyors: pool(2, purpose).connect_lazy_with(options),
+            surveyors: pool(3, purpose).connect_lazy_with(options),
             at_once: AtOnce::new(by_index, purpose),
         })
     }

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How their sessions differ from those that say how they begin.
-pub(super) const SETTINGS: [(&str, &str); 2] = [
+pub(super) const SETTINGS: [(&str, &str); 3] = [
     // They rely on what is locked being looked at in its newest version.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
+    // The best way is the same whatever the values are; to look for it each time takes longer than to go it.
+    ("plan_cache_mode", "force_generic_plan"),
 ];
 
 /// Connections for them. sqlx's pool asks every connection that it gets back whether it is well, which is a round trip
