@@ -50,7 +50,11 @@ statements!(NOTE, FORGET, ALL, OF_SUBJECT, OF_KIND, OF_ACTOR, OF_ACTOR_AND_SUBJE
 pub(super) const OF_THING_AND_ACTOR: [(&str, &str); 2] =
     [(OF_SUBJECT, "event_by_subject (subject=?"), (OF_ACTOR, "event_by_actor (actor=?")];
 
-const FIRST_SINCE: &str = "SELECT MIN(e.id) FROM event AS e WHERE e.at >= $1";
+// By time: OFFSET keeps PostgreSQL from going through all events by number until one is late enough.
+const FIRST_SINCE: Sql = Sql {
+    sqlite: "SELECT MIN(e.id) FROM event AS e WHERE e.at >= $1",
+    postgres: "SELECT MIN(late.id) FROM (SELECT e.id FROM event AS e WHERE e.at >= $1 OFFSET 0) AS late",
+};
 
 /// Which events a list has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -175,10 +179,11 @@ impl Store {
         let since = filter.since.map_or(i64::MIN, Timestamp::as_millisecond);
         let until = filter.until.map_or(i64::MAX, Timestamp::as_millisecond);
         let mut tx = self.db.read().await?;
-        let after = match filter.since {
-            None => after,
+        let after = match (filter.since, &page.after) {
+            // A page that follows another begins behind it.
+            (None, _) | (_, Some(_)) => after,
             // Numbers rise with time but for a clock that was set back: none of the wanted is lower than this.
-            Some(_) => {
+            (Some(_), None) => {
                 let (first,): (Option<i64>,) = tx.fetch_one(FIRST_SINCE, args![since]).await?;
                 first.map_or(i64::MAX, |first| after.max(first - 1))
             }

@@ -42,6 +42,9 @@ enum Word<J, A> {
     Stop,
 }
 
+/// What was said and not yet heard.
+type Waiting<J, A> = mpsc::Receiver<Word<J, A>>;
+
 /// Where jobs wait for each other.
 #[derive(Debug)]
 pub(super) struct Queue<J, A> {
@@ -59,7 +62,7 @@ impl<J, A> Clone for Queue<J, A> {
 
 impl<J: Send + 'static, A: Send + 'static> Queue<J, A> {
     /// Starts tasks, each of which does one batch at a time; they end with [`Queue::stop`] or with the last handle.
-    pub(super) fn start(tasks: u32, work: impl Work<Job = J, Answer = A>) -> Self {
+    pub(super) fn start(tasks: u32, work: &impl Work<Job = J, Answer = A>) -> Self {
         let (words, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
         let running = Arc::new(Semaphore::new(tasks as usize));
@@ -99,7 +102,7 @@ pub(super) fn stopping() -> StoreError {
 
 async fn run<W: Work>(
     work: W,
-    waiting: Arc<Mutex<mpsc::Receiver<Word<W::Job, W::Answer>>>>,
+    waiting: Arc<Mutex<Waiting<W::Job, W::Answer>>>,
     _running: OwnedSemaphorePermit,
 ) {
     let mut words = Vec::with_capacity(LARGEST_BATCH);
@@ -158,7 +161,7 @@ fn outage<A>(answers: &[Result<A>]) -> Option<String> {
 }
 
 /// Those that wait by now have waited while the database was away from a batch: the next one would have them wait as long again.
-fn refuse_all<J, A>(waiting: &mut mpsc::Receiver<Word<J, A>>, why: &str) {
+fn refuse_all<J, A>(waiting: &mut Waiting<J, A>, why: &str) {
     let mut stops = false;
     while let Ok(word) = waiting.try_recv() {
         match word {
@@ -231,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_done_together_and_nothing_after_the_end() {
-        let queue = Queue::start(1, Count);
+        let queue = Queue::start(1, &Count);
         let ask = || queue.submit((), Span::none());
         let (one, two, three) = tokio::join!(ask(), ask(), ask());
         assert_eq!([one.unwrap(), two.unwrap(), three.unwrap()], [3, 3, 3]);

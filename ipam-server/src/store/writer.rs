@@ -36,7 +36,7 @@ impl Writer {
     /// Starts the tasks that write; they end with [`Writer::stop`] or with the last handle.
     pub(super) fn start(db: &Db, clock: &Arc<dyn Clock>) -> Self {
         let commit = Commit { db: db.clone(), known: KnownHolders::default(), clock: Arc::clone(clock) };
-        Self { queue: Queue::start(db.batches_at_once(), commit), measures: db.measures().clone() }
+        Self { queue: Queue::start(db.batches_at_once(), &commit), measures: db.measures().clone() }
     }
 
     /// Commits a hold with whatever else waits.

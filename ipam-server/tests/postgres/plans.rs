@@ -6,7 +6,8 @@ use crate::store::{
 };
 use futures::future::join;
 use ipam_api::wire::{Allocator, BlockVersion, BootSeq, Node, NodeSpec, NodeStamp, Seq, Stamp, SyncRequest};
-use ipam_server::store::{Actor, NodeCall, Page, VmState};
+use ipam_server::store::{Actor, EventFilter, NodeCall, Page, VmState};
+use jiff::{SignedDuration, Timestamp};
 use sqlx::Executor;
 use std::net::IpAddr;
 use testdb::fill;
@@ -112,7 +113,13 @@ async fn no_large_table_is_read_whole() {
             store.delete_node(&name, VmState::Gone, &keep).await.unwrap();
         }
         store.nodes(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
-        store.events(&Default::default(), &Page { limit: 20, after: None }).await.unwrap();
+        let lately = EventFilter {
+            since: Some(Timestamp::now() - SignedDuration::from_mins(5)),
+            ..Default::default()
+        };
+        for filter in [EventFilter::default(), lately] {
+            store.events(&filter, &Page { limit: 20, after: None }).await.unwrap();
+        }
     }
     let log = cluster.log()[before..].to_owned();
     for word in

@@ -94,7 +94,7 @@ impl Registrar {
     pub(in crate::store) fn start(db: &Db, clock: &Arc<dyn Clock>) -> Self {
         let claims = Claims { db: db.clone(), clock: Arc::clone(clock) };
         // Plans are made one at a time.
-        Self { queue: Queue::start(1, claims), measures: db.measures().clone() }
+        Self { queue: Queue::start(1, &claims), measures: db.measures().clone() }
     }
 
     /// Registers a node with whatever else waits; `None` if it has to be decided by itself, and nothing has happened.
