@@ -101,7 +101,6 @@ async fn a_node_gets_what_it_would_get_alone() {
     world.store.create_token(&token, &secret, &keep()).await.unwrap();
     // A try is never done together with others.
     let alone = world.store.put_node(&parse("n0"), &vm(0), &dry()).await.unwrap().into_inner();
-    // One that nobody waits with is not either.
     let (n0, n1, keep) = (parse("n0"), parse("n1"), keep());
     let (together, other) =
         join(world.store.put_node(&n0, &vm(0), &keep), world.store.put_node(&n1, &vm(1), &keep)).await;

@@ -126,10 +126,7 @@ impl Work for Claims {
     type Answer = Option<Versioned<Node>>;
 
     async fn together(&self, newcomers: Vec<Newcomer>) -> Vec<Result<Option<Versioned<Node>>>> {
-        // Alone it is quicker, and better told what is wrong with it, by itself.
-        if newcomers.len() == 1 {
-            return vec![Ok(None)];
-        }
+        // One by itself, too: while it is written others gather.
         match retried!(self.db, claim(&self.db, &*self.clock, &newcomers)) {
             Ok(nodes) => nodes.into_iter().map(Ok).collect(),
             // Whether they have claimed is not known.
