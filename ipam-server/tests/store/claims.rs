@@ -32,11 +32,16 @@ fn vm(n: u64) -> NodeSpec {
     }
 }
 
+/// The first so many VMs, each a node of its number.
+fn vms(count: u64) -> Vec<(String, NodeSpec)> {
+    (0..count).map(|n| (format!("n{n}"), vm(n))).collect()
+}
+
 /// All at once.
-async fn put(world: &World, nodes: &[(&str, NodeSpec)]) -> Vec<Result<Node>> {
+async fn put(world: &World, nodes: &[(impl AsRef<str>, NodeSpec)]) -> Vec<Result<Node>> {
     let change = keep();
     let puts = nodes.iter().map(|(name, spec)| {
-        let (name, change) = (parse(name), &change);
+        let (name, change) = (parse(name.as_ref()), &change);
         async move { Ok(world.store.put_node(&name, spec, change).await?.into_inner().value) }
     });
     join_all(puts).await
@@ -48,18 +53,14 @@ fn plans(world: &World) -> u64 {
     world.store.register_metrics(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let line = text.lines().find(|line| {
-        line.starts_with("store_operation_duration_seconds_count") && line.contains(r#"operation="plan""#)
-    });
-    line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap_or(0)
+    let name = r#"store_operation_duration_seconds_count{operation="plan"} "#;
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
 
 #[tokio::test]
 async fn many_share_a_transaction_and_nothing_else() {
     let world = ground(40).await;
-    let asked: Vec<_> = (0..40).map(|n| (format!("n{n}"), vm(n))).collect();
-    let asked: Vec<(&str, NodeSpec)> =
-        asked.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
+    let asked = vms(40);
     let before = plans(&world);
     let nodes: Vec<Node> = put(&world, &asked).await.into_iter().map(Result::unwrap).collect();
     assert!(plans(&world) - before <= 2, "{} transactions", plans(&world) - before);
@@ -68,7 +69,7 @@ async fn many_share_a_transaction_and_nothing_else() {
     let blocks: BTreeSet<String> = nodes.iter().map(|node| format!("{:?}", node.block.ranges)).collect();
     assert_eq!((claims.len(), blocks.len()), (40, 40));
     for ((name, spec), node) in asked.iter().zip(&nodes) {
-        assert_eq!(node.name.as_str(), *name);
+        assert_eq!(node.name.as_str(), name);
         assert_eq!((&node.addresses, &node.uid, &node.mac), (&spec.addresses, &spec.uid, &spec.mac));
         assert_eq!(*world.store.node(&node.name).await.unwrap(), *node);
         let events = EventFilter { subject: Some(format!("node/{name}")), ..EventFilter::default() };
@@ -153,10 +154,7 @@ async fn what_is_not_plain_is_decided_by_itself() {
 #[tokio::test]
 async fn the_last_blocks_go_to_as_many_as_there_are() {
     let world = ground(5).await;
-    let asked: Vec<_> = (0..9).map(|n| (format!("n{n}"), vm(n))).collect();
-    let asked: Vec<(&str, NodeSpec)> =
-        asked.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
-    let (made, refused): (Vec<_>, Vec<_>) = put(&world, &asked).await.into_iter().partition(Result::is_ok);
+    let (made, refused): (Vec<_>, Vec<_>) = put(&world, &vms(9)).await.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 5);
     for refusal in refused {
         says(refusal, &["Exhausted", "all 5 blocks of pool p are claimed"]);

@@ -12,7 +12,7 @@ use super::{
         mutation::corrupt,
         pools::{self, KnownPool},
         recovery,
-        subnets::{self, SubnetRow},
+        subnets::SubnetRow,
     },
     claim::{allocator, first_state, unclaimed},
     former,
@@ -198,10 +198,7 @@ async fn pools_of<'a>(
     let names: HashSet<&PoolName> = newcomers.iter().map(|newcomer| &newcomer.spec.pool).collect();
     for name in names {
         let Some(pool) = pools::known(tx, name).await? else { continue };
-        let mut subnets = Vec::with_capacity(pool.members.len());
-        for member in &pool.members {
-            subnets.push(subnets::by_id(tx, member.subnet).await?);
-        }
+        let subnets = own::subnets_of(tx, &pool).await?;
         pools.insert(name, (pool, subnets));
     }
     Ok(pools)
@@ -265,13 +262,13 @@ async fn write(
     drafts: &[(Draft<'_>, i64)],
     now: i64,
 ) -> Result<impl Iterator<Item = i64> + use<>> {
-    let count = drafts.len();
+    let count = drafts.len() as u64;
     let numbers: HashMap<String, i64> =
-        tx.fetch_all::<(String, i64)>(NUMBERS, args![count as u64]).await?.into_iter().collect();
+        tx.fetch_all::<(String, i64)>(NUMBERS, args![count]).await?.into_iter().collect();
     let (Some(last), Some(change)) = (numbers.get("claim"), numbers.get("change")) else {
         return Err(corrupt("a counter is missing"));
     };
-    let claims = last - count.cast_signed() as i64 + 1..=*last;
+    let claims = last - count.cast_signed() + 1..=*last;
     let new = |((draft, _), claim): (&(Draft<'_>, i64), i64)| {
         let Newcomer { name, spec, .. } = draft.newcomer;
         let (own4, own6) = (draft.own.v4.map(|own| own.0), draft.own.v6.map(|own| own.0));

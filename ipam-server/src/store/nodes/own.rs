@@ -68,12 +68,18 @@ impl Own {
 
 /// The subnet of a pool that a node's addresses lie in, and where there.
 pub(super) async fn locate(tx: &mut Tx, pool: &KnownPool, addresses: &[IpAddr]) -> Result<(SubnetRow, Own)> {
+    let mut subnets = subnets_of(tx, pool).await?;
+    let (at, own) = find(pool, &subnets, addresses)?;
+    Ok((subnets.swap_remove(at), own))
+}
+
+/// The subnets of a pool, in the order of its members.
+pub(super) async fn subnets_of(tx: &mut Tx, pool: &KnownPool) -> Result<Vec<SubnetRow>> {
     let mut subnets = Vec::with_capacity(pool.members.len());
     for member in &pool.members {
         subnets.push(subnets::by_id(tx, member.subnet).await?);
     }
-    let (at, own) = find(pool, &subnets, addresses)?;
-    Ok((subnets.swap_remove(at), own))
+    Ok(subnets)
 }
 
 /// Which of a pool's subnets a node's addresses lie in, and where there.

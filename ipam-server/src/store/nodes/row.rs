@@ -2,7 +2,7 @@
 
 use super::super::{
     Result, Versioned,
-    db::{Sql, Tx, args, column, over, rows as of_columns, statements},
+    db::{Sql, Tx, args, column, over, rows, statements},
     mutation::{age_seconds, corrupt, stored, timestamp},
     subnets, tiling, tokens,
 };
@@ -387,10 +387,11 @@ pub(super) async fn views(tx: &mut Tx, rows: &[OwnRow], now: i64) -> Result<Vec<
         .collect()
 }
 
-async fn homes(tx: &mut Tx, rows: &[OwnRow]) -> Result<HashMap<(i64, i64), Home>> {
-    let wanted: BTreeSet<(i64, i64)> = rows.iter().map(|row| (row.pool, row.subnet)).collect();
+/// What nodes share, by the row ids of their pools and subnets.
+async fn homes(tx: &mut Tx, nodes: &[OwnRow]) -> Result<HashMap<(i64, i64), Home>> {
+    let wanted: BTreeSet<(i64, i64)> = nodes.iter().map(|node| (node.pool, node.subnet)).collect();
     let wanted: Vec<_> = wanted.into_iter().collect();
-    let found: Vec<HomeOf> = tx.fetch_all(HOMES, args![of_columns(&wanted)?]).await?;
+    let found: Vec<HomeOf> = tx.fetch_all(HOMES, args![rows(&wanted)?]).await?;
     found.into_iter().map(|of| Ok(((of.pool, of.subnet), Home::of(&of.home)?))).collect()
 }
 
