@@ -30,6 +30,7 @@ mod tiling;
 mod tokens;
 mod told;
 mod upkeep;
+mod usage;
 mod vnets;
 mod writer;
 

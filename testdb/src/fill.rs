@@ -3,7 +3,7 @@
 use crate::Raw;
 
 /// What the service's own registrations and allocations would leave, in its tables.
-fn statements(nodes: i64, held: i64) -> [String; 7] {
+fn statements(nodes: i64, held: i64) -> [String; 8] {
     let offsets: Vec<String> = (0..held).map(|i| format!("SELECT {i} AS i")).collect();
     [
         format!(
@@ -25,6 +25,10 @@ fn statements(nodes: i64, held: i64) -> [String; 7] {
              CROSS JOIN ({}) AS k",
             offsets.join(" UNION ")
         ),
+        "INSERT INTO usage (subnet, pool, slot, used)
+         SELECT b.subnet, b.pool, 0, COUNT(*) FROM allocation AS a JOIN block AS b ON b.id = a.block
+         GROUP BY b.subnet, b.pool"
+            .to_owned(),
         "INSERT INTO token (id, hash, name, role, node, created_at, created_by)
          SELECT CAST(1000000000000000 + n.id AS TEXT), CAST(1000000000000000 + n.id AS TEXT) || 'f',
                 'node:' || n.name, 'node', n.name, 0, 'fill'

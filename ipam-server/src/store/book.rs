@@ -13,6 +13,7 @@ use super::{
     Result, StoreError,
     db::{Sql, Tx, args, over, rows, statements},
     mutation::corrupt,
+    usage,
 };
 use ipam_api::{
     ledger::BootChange,
@@ -40,6 +41,7 @@ pub(super) struct Book {
     /// Positions whose holder in the table is not the one that is to be written.
     vacated: BTreeSet<Position>,
     changed_holders: BTreeSet<NodeName>,
+    usage: usage::Changes,
     /// How long addresses had rested that others took, in milliseconds.
     rested: Vec<i64>,
 }
@@ -247,7 +249,13 @@ impl Book {
         {
             self.rested.push(row.since - before.since);
         }
-        if self.rows.insert(at, row).is_some_and(|before| before.is_held()) {
+        if let Some(block) = row.block {
+            *self.usage.entry(block).or_default() += 1;
+        }
+        if let Some(before) = self.rows.insert(at, row).filter(Row::is_held) {
+            if let Some(block) = before.block {
+                *self.usage.entry(block).or_default() -= 1;
+            }
             self.vacated.insert(at);
         }
         self.changed_rows.insert(at);
@@ -279,6 +287,7 @@ impl Book {
                 }
             }
         }
+        usage::note(tx, &std::mem::take(&mut self.usage)).await?;
         let changed = std::mem::take(&mut self.changed_holders);
         holder::save(tx, changed.iter().filter_map(|name| self.holders.get(name))).await
     }

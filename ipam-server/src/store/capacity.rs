@@ -6,20 +6,17 @@ use super::{
     mutation::{CHANGES, stored},
     pools::{self, StoredPool},
     subnets,
+    usage::USED,
 };
-use futures::future::try_join;
 use ipam_api::{
     planning::SubnetSupply,
     quantity::NodeCount,
     wire::{Capacity, PoolCapacity, SubnetCapacity},
 };
-use jiff::Timestamp;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
-use tokio::sync::OwnedMutexGuard;
 
 // What is claimed is the rest: a subnet is always tiled.
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
@@ -42,12 +39,6 @@ const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
     LEFT JOIN (SELECT e.subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
                FROM extent AS e WHERE e.leaving IS NOT NULL GROUP BY e.subnet) AS going ON going.subnet = s.id
     ORDER BY v.name, s.name";
-// By blocks first, in the order of their index: nothing as long as the ledger is sorted.
-const USED: &str = "SELECT b.subnet, b.pool, CAST(SUM(held.count) AS BIGINT)
-    FROM (SELECT a.block, COUNT(*) AS count FROM allocation AS a WHERE a.block IS NOT NULL GROUP BY a.block) AS held
-    JOIN block AS b ON b.id = held.block
-    GROUP BY b.subnet, b.pool";
-
 #[derive(Debug, sqlx::FromRow)]
 struct SubnetSums {
     id: i64,
@@ -62,22 +53,10 @@ struct SubnetSums {
     leaving: i64,
 }
 
-/// What is used in one subnet by one pool.
-type Used = HashMap<(i64, i64), u64>;
-
-/// How old `used` may be: counting every allocation takes the longer the more there are.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// When it is counted anew while it may still be shown, so that nobody waits who asks again and again.
-const AGING: Duration = Duration::from_millis(500);
-
-/// What was found out lately. Everything but `used` follows from the plan, and the plan has a version.
+/// What was found out last. Everything but `used` follows from the plan, and the plan has a version.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     planned: Mutex<Option<Arc<Planned>>>,
-    used: Mutex<Option<Arc<Sample>>>,
-    /// Held by whoever counts: others that ask meanwhile wait for the outcome.
-    counting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The plan in numbers, by row ids; nothing is used.
@@ -88,90 +67,45 @@ struct Planned {
     pools: Vec<(i64, PoolCapacity)>,
 }
 
-#[derive(Debug)]
-struct Sample {
-    used: Used,
-    at: Instant,
-    as_of: Timestamp,
-}
-
 impl Cache {
     fn planned(&self) -> MutexGuard<'_, Option<Arc<Planned>>> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn used(&self) -> MutexGuard<'_, Option<Arc<Sample>>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fresh(&self) -> Option<Arc<Sample>> {
-        self.used().as_ref().filter(|sample| sample.at.elapsed() < FRESH).cloned()
-    }
-
-    fn since(&self, asked: Instant) -> Option<Arc<Sample>> {
-        self.used().as_ref().filter(|sample| sample.at >= asked).cloned()
-    }
 }
 
 impl Store {
-    /// Use of every subnet and pool. What is reserved is exact; `used` was counted within the last second, `as_of`.
+    /// Use of every subnet and pool, as it is at one moment, `as_of`.
     pub async fn capacity(&self) -> Result<Capacity> {
-        let (sample, planned) = try_join(self.used(), self.planned()).await?;
-        let of = |wanted: &dyn Fn(&(i64, i64)) -> bool| -> u64 {
-            sample.used.iter().filter(|(key, _)| wanted(key)).map(|(_, count)| count).sum()
+        let as_of = self.clock.now();
+        let mut tx = self.db.read().await?;
+        let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
+        let known = self.capacity.planned().clone().filter(|known| known.change == change);
+        let planned = match known {
+            Some(known) => known,
+            None => {
+                tx = self.db.survey().await?;
+                self.planned(&mut tx).await?
+            }
+        };
+        let used: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
+        let of = |wanted: &dyn Fn(i64, i64) -> bool| -> u64 {
+            let of = used.iter().filter(|(subnet, pool, _)| wanted(*subnet, *pool));
+            of.map(|(_, _, used)| used).sum::<i64>().max(0).cast_unsigned()
         };
         let subnets = planned.subnets.iter().map(|(id, capacity)| SubnetCapacity {
-            used: of(&|(subnet, _)| subnet == id),
+            used: of(&|subnet, _| subnet == *id),
             ..capacity.clone()
         });
         let pools = planned
             .pools
             .iter()
-            .map(|(id, capacity)| PoolCapacity { used: of(&|(_, pool)| pool == id), ..capacity.clone() });
-        Ok(Capacity { as_of: sample.as_of, subnets: subnets.collect(), pools: pools.collect() })
+            .map(|(id, capacity)| PoolCapacity { used: of(&|_, pool| pool == *id), ..capacity.clone() });
+        Ok(Capacity { as_of, subnets: subnets.collect(), pools: pools.collect() })
     }
 
-    async fn used(&self) -> Result<Arc<Sample>> {
-        if let Some(sample) = self.capacity.fresh() {
-            if sample.at.elapsed() >= AGING
-                && let Ok(counting) = Arc::clone(&self.capacity.counting).try_lock_owned()
-            {
-                let store = self.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = store.count(&counting).await {
-                        tracing::debug!(%error, "not counted: whoever asks next does it");
-                    }
-                });
-            }
-            return Ok(sample);
-        }
-        let asked = Instant::now();
-        let counting = Arc::clone(&self.capacity.counting).lock_owned().await;
-        // However long it took: it was begun after this was asked.
-        match self.capacity.since(asked) {
-            Some(sample) => Ok(sample),
-            None => self.count(&counting).await,
-        }
-    }
-
-    async fn count(&self, _counting: &OwnedMutexGuard<()>) -> Result<Arc<Sample>> {
-        let mut tx = self.db.survey().await?;
-        let (at, as_of) = (Instant::now(), self.clock.now());
-        let found: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
-        let used = found.into_iter().map(|(subnet, pool, count)| ((subnet, pool), count.cast_unsigned()));
-        let sample = Arc::new(Sample { used: used.collect(), at, as_of });
-        *self.capacity.used() = Some(Arc::clone(&sample));
-        Ok(sample)
-    }
-
-    async fn planned(&self) -> Result<Arc<Planned>> {
-        let (change,): (i64,) = self.db.read().await?.fetch_one(CHANGES, args![]).await?;
-        if let Some(known) = self.capacity.planned().as_ref().filter(|known| known.change == change) {
-            return Ok(Arc::clone(known));
-        }
-        let mut tx = self.db.survey().await?;
+    async fn planned(&self, tx: &mut Tx) -> Result<Arc<Planned>> {
         let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
-        let planned = Arc::new(planned(&mut tx, change).await?);
+        let planned = Arc::new(planned(tx, change).await?);
         let mut known = self.capacity.planned();
         // Another may have read a later plan meanwhile.
         if known.as_ref().is_none_or(|known| known.change < change) {

@@ -10,7 +10,7 @@ mod trouble;
 mod turn;
 mod url;
 
-pub(super) use sql::{Column, List, Sql, Value, args, column, over, rows, statements};
+pub(super) use sql::{Column, Done, List, Sql, Value, args, column, over, rows, statements};
 pub use steps::{Migrated, schema_version};
 pub use turn::Turn;
 pub use url::{DatabaseUrl, PostgresUrl};
@@ -176,35 +176,34 @@ impl Db {
         })
     }
 
-    /// Runs statements of the scope of nodes of which each may come through without the others; SQLite does all in one
-    /// transaction, PostgreSQL each in one of its own, without a round trip to begin and one to end it. Rows of each, in
-    /// order. They must be such as do not mind to have been done before.
-    pub(super) async fn at_once<T: Record>(&self, statements: Vec<(Sql, Vec<Value>)>) -> Result<Vec<Vec<T>>> {
-        let mut found = Vec::with_capacity(statements.len());
+    /// Runs statements of the scope of nodes, in the words of this make, of which each may come through without the others;
+    /// SQLite does all in one transaction, PostgreSQL each in one of its own, without a round trip to begin and one to
+    /// end it. They must be such as do not mind to have been done before.
+    pub(super) async fn at_once<T: Record>(
+        &self,
+        statements: Vec<(&'static str, Vec<Value>)>,
+    ) -> Result<Vec<Done<T>>> {
         match &self.make {
-            Make::Sqlite(_) => {
-                let mut tx = self.write(Scope::Nodes).await?;
-                for (sql, args) in statements {
-                    found.push(tx.fetch_all(sql, args).await?);
-                }
-                tx.commit().await?;
+            Make::Sqlite(db) => {
+                let _timer = self.measures.time(Operation::Nodes);
+                db.at_once(statements).await?.into_iter().map(read).collect()
             }
             Make::Postgres(db) => {
+                let mut all = Vec::with_capacity(statements.len());
                 for (sql, args) in statements {
                     let _timer = self.measures.time(Operation::Nodes);
-                    let rows = db.at_once(sql.postgres, args).await;
-                    match &rows {
+                    let done = db.at_once(sql, args).await;
+                    match &done {
                         Err(StoreError::Unavailable(_)) => self.stuck.store(true, Ordering::Relaxed),
                         // What wrote nothing has waited for nothing.
-                        Ok(rows) if !rows.is_empty() => self.stuck.store(false, Ordering::Relaxed),
+                        Ok(done) if done.changed > 0 => self.stuck.store(false, Ordering::Relaxed),
                         _ => {}
                     }
-                    let rows: Result<_, sqlx::Error> = rows?.iter().map(T::from_row).collect();
-                    found.push(rows?);
+                    all.push(read(done?)?);
                 }
+                Ok(all)
             }
         }
-        Ok(found)
     }
 
     /// What make the database is of.
@@ -309,6 +308,12 @@ impl Db {
             Make::Postgres(db) => db.close().await,
         }
     }
+}
+
+/// What a statement gave, as rows of a type.
+fn read<R: Row, T: for<'r> FromRow<'r, R>>(done: Done<R>) -> Result<Done<T>> {
+    let rows: Result<_, sqlx::Error> = done.rows.iter().map(T::from_row).collect();
+    Ok(Done { rows: rows?, changed: done.changed })
 }
 
 /// Why a schema cannot be brought up to date.

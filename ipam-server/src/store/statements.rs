@@ -3,7 +3,7 @@
 use super::{
     Change, Store, addresses, allocations, book,
     db::{DatabaseUrl, Db, Sql},
-    events, nodes, pools, reservations, tiling, tokens, told,
+    events, nodes, pools, reservations, tiling, tokens, told, usage,
 };
 use crate::clock::SystemClock;
 use ipam_api::names::SubnetPath;
@@ -69,6 +69,7 @@ fn all() -> Vec<Sql> {
         events::statements(),
         tokens::statements(),
         told::statements(),
+        usage::statements(),
     ]
     .concat()
 }

@@ -49,6 +49,8 @@ const CASES: &[(&str, i64, &[&str])] = &[
     ("leaving-too-new", 0, &["UPDATE block SET version = 1 WHERE node = 1"]),
     ("claim-counter", 0, &["UPDATE counter SET value = 1 WHERE name = 'claim'"]),
     ("change-counter", 0, &["UPDATE counter SET value = 1 WHERE name = 'change'"]),
+    ("usage", 0, &["UPDATE usage SET used = used + 1"]),
+    ("usage", 0, &["DELETE FROM usage"]),
     ("counter-missing", 0, &["DELETE FROM counter WHERE name = 'change'"]),
     ("stray-conflict", 0, &["UPDATE conflict SET at_offset = 200"]),
     ("subnet-overlap", 0, &["UPDATE subnet SET cidr4 = '10.0.0.128/25' WHERE id = 2"]),

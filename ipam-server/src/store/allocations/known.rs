@@ -1,16 +1,16 @@
 //! Holds and releases of nodes that are known from before: decided in memory as if no other word were newer, then
 //! written by one statement that finds out whether it is so. What it does not confirm is as if it had not been tried.
-//!
-//! The statement holds by what it reads: the node's row and its block's are locked in their newest versions and
-//! must be the known ones, and so must the subnet's; the address's row must be of an older word; the extent around it is a
-//! foreign key, and that the attachment holds no other address a unique index. Nobody plans meanwhile, or nothing is
-//! confirmed.
+
+mod statements;
+
+#[cfg(test)]
+pub(in crate::store) use statements::statements;
 
 use super::{Mutation, Outcome, decide};
 use crate::store::{
     Result, StoreError, Written,
-    book::{Holder, KnownHolders, Position, Row, Tenancy, in_place},
-    db::{Column, Db, Engine, List, Sql, args, statements},
+    book::{Holder, KnownHolders, Position, Row, Tenancy},
+    db::{Column, Db, Engine, List, Value, args, rows},
 };
 use ipam_api::{
     ledger::{self, BootChange, Hold, Release},
@@ -19,141 +19,11 @@ use ipam_api::{
     wire::{Allocation, Allocator, NodeState},
 };
 use jiff::Timestamp;
-use std::{collections::HashSet, sync::Arc};
-
-// Words that the nodes' rows and their blocks' confirm; $1 is the time, the list follows.
-macro_rules! confirmed {
-    ($words:literal, $free:literal, $lock:literal) => {
-        concat!(
-            "WITH confirmed AS ",
-            $free,
-            " (
-                SELECT node.id, node.name, node.subnet, node.claim, node.boot_seq, block.id AS block, word.at_offset,
-                       word.network, word.container_id, word.if_name, word.seq, word.extent_first, word.extent_next,
-                       word.pod_namespace, word.pod_name, word.pod_uid
-                FROM ",
-            $words,
-            "
-                JOIN node ON node.id = word.node AND node.version = word.version AND node.claim = word.claim
-                    AND node.boot_seq = word.boot_seq AND node.floor_seq = word.floor_seq AND node.state = 'active'
-                    AND node.boot_id IS NOT DISTINCT FROM word.boot_id
-                    AND node.machine IS NOT DISTINCT FROM word.machine
-                JOIN block ON block.node = node.id AND block.version = word.block_version
-                JOIN subnet ON subnet.id = node.subnet AND subnet.version = word.subnet_version
-                ",
-            $lock,
-            "
-            )"
-        )
-    };
-}
-
-macro_rules! confirmed_by_sqlite {
-    () => {
-        confirmed!(
-            "(SELECT value ->> 0 AS node, value ->> 1 AS version, value ->> 2 AS claim, value ->> 3 AS boot_seq,
-                     value ->> 4 AS floor_seq, value ->> 5 AS boot_id, value ->> 6 AS machine,
-                     value ->> 7 AS block_version, value ->> 8 AS at_offset, value ->> 9 AS network,
-                     value ->> 10 AS container_id, value ->> 11 AS if_name, value ->> 12 AS seq,
-                     value ->> 13 AS extent_first, value ->> 14 AS extent_next, value ->> 15 AS pod_namespace,
-                     value ->> 16 AS pod_name, value ->> 17 AS pod_uid, value ->> 18 AS subnet_version
-              FROM json_each($2)) AS word",
-            "",
-            ""
-        )
-    };
-}
-
-// Locks are taken in the order of all who write: the plan, then nodes by their ids.
-macro_rules! confirmed_by_postgres {
-    () => {
-        confirmed!(
-            "unnest($2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[],
-                    $9::BIGINT[], $10::BIGINT[], $11::TEXT[], $12::TEXT[], $13::TEXT[], $14::BIGINT[],
-                    $15::BIGINT[], $16::BIGINT[], $17::TEXT[], $18::TEXT[], $19::TEXT[],
-                    $20::BIGINT[])
-                 AS word (node, version, claim, boot_seq, floor_seq, boot_id, machine, block_version, at_offset,
-                          network, container_id, if_name, seq, extent_first, extent_next, pod_namespace, pod_name,
-                          pod_uid, subnet_version)",
-            "MATERIALIZED",
-            "WHERE (SELECT pg_try_advisory_xact_lock_shared(1229996365, 1))
-             ORDER BY node.id FOR NO KEY UPDATE OF node, block"
-        )
-    };
-}
-
-macro_rules! take {
-    ($confirmed:expr, $rested_since:literal) => {
-        concat!(
-            $confirmed,
-            "
-            INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
-                                    pod_namespace, pod_name, pod_uid, since, claim, boot_seq, seq,
-                                    node, block, extent_first, extent_next)
-            SELECT subnet, at_offset, 'held', name, network, container_id, if_name, pod_namespace, pod_name, pod_uid,
-                   CAST($1 AS BIGINT), claim, boot_seq, seq, id, block, extent_first, extent_next
-            FROM confirmed WHERE true
-            ",
-            in_place!(),
-            "
-            WHERE allocation.state = 'released' AND (allocation.claim <> excluded.claim
-                OR (allocation.boot_seq, allocation.seq) < (excluded.boot_seq, excluded.seq))
-            RETURNING subnet, at_offset, ",
-            $rested_since,
-            " AS rested_since"
-        )
-    };
-}
-
-/// Attachments begin to hold addresses that nobody holds; which, and since when another's had rested.
-const TAKE: Sql = Sql {
-    // It would see what is written here; RESTED asks before.
-    sqlite: take!(confirmed_by_sqlite!(), "NULL"),
-    // It sees what was there before.
-    postgres: take!(
-        confirmed_by_postgres!(),
-        "(SELECT before.since FROM allocation AS before
-          WHERE before.subnet = allocation.subnet AND before.at_offset = allocation.at_offset
-            AND (before.network, before.container_id, before.if_name)
-             <> (allocation.network, allocation.container_id, allocation.if_name))"
-    ),
+use statements::{COUNT, GIVE_BACK, MOST, SIZED_GIVE_BACK, SIZED_RESTED, SIZED_TAKE, SIZES, TAKE};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
 };
-
-/// Since when addresses rest that other attachments are about to take.
-const RESTED: &str = concat!(
-    confirmed_by_sqlite!(),
-    "
-    SELECT before.subnet, before.at_offset, before.since AS rested_since
-    FROM confirmed JOIN allocation AS before
-        ON before.subnet = confirmed.subnet AND before.at_offset = confirmed.at_offset
-    WHERE before.since <= $1 AND (before.network, before.container_id, before.if_name)
-        <> (confirmed.network, confirmed.container_id, confirmed.if_name)"
-);
-
-macro_rules! give_back {
-    ($confirmed:expr) => {
-        concat!(
-            $confirmed,
-            "
-            UPDATE allocation
-            SET state = 'released', since = CAST($1 AS BIGINT), seq = confirmed.seq,
-                node = NULL, block = NULL, extent_first = NULL, extent_next = NULL
-            FROM confirmed
-            WHERE allocation.subnet = confirmed.subnet AND allocation.at_offset = confirmed.at_offset
-                AND allocation.node = confirmed.id AND allocation.network = confirmed.network
-                AND allocation.container_id = confirmed.container_id AND allocation.if_name = confirmed.if_name
-                AND allocation.claim = confirmed.claim AND allocation.boot_seq = confirmed.boot_seq
-                AND allocation.seq < confirmed.seq
-            RETURNING allocation.subnet, allocation.at_offset, CAST(NULL AS BIGINT) AS rested_since"
-        )
-    };
-}
-
-/// Attachments give back what they hold; which.
-const GIVE_BACK: Sql =
-    Sql { sqlite: give_back!(confirmed_by_sqlite!()), postgres: give_back!(confirmed_by_postgres!()) };
-
-statements!(TAKE, GIVE_BACK, Sql { sqlite: RESTED, postgres: TAKE.postgres });
 
 /// A mutation as it would be written.
 struct Draft<'a> {
@@ -171,15 +41,7 @@ enum Deed {
     GiveBack,
 }
 
-/// What the database answers of an address that it wrote.
-#[derive(sqlx::FromRow)]
-struct Confirmed {
-    subnet: i64,
-    at_offset: i64,
-    rested_since: Option<i64>,
-}
-
-/// Commits those mutations that can be decided so; `None` for each other, of which nothing has happened.
+/// Commits those mutations that can be decided so, all or none; `None` for each other, of which nothing has happened.
 ///
 /// # Errors
 /// The database does not answer: what became of them is not known.
@@ -195,34 +57,40 @@ pub(in crate::store) async fn commit(
     if drafts.is_empty() {
         return Ok(outcomes);
     }
-    let written = match write(db, now, &drafts).await {
-        Ok(written) => written,
-        Err(StoreError::Unavailable(why)) => return Err(StoreError::Unavailable(why)),
-        Err(error) => {
-            // Something has changed since, or an attachment holds another address: that takes more than a statement.
-            tracing::debug!(%error, "not confirmed");
-            return Ok(outcomes);
+    let (takes, returns): (Vec<Draft<'_>>, Vec<Draft<'_>>) =
+        drafts.into_iter().partition(|draft| matches!(draft.deed, Deed::Take(_)));
+    let mut done = Vec::with_capacity(takes.len() + returns.len());
+    match db.engine() {
+        Engine::Sqlite => {
+            if confirmed(db, now, by_values(now, &takes, &returns)?).await? {
+                done.extend(takes.into_iter().chain(returns));
+            }
         }
-    };
-    for draft in drafts {
-        if written.contains(&draft.position) {
-            outcomes[draft.index] = Some(match draft.deed {
-                Deed::Take(allocation) => Outcome::Held(Box::new(Written::Created(*allocation))),
-                Deed::GiveBack => Outcome::Released,
-            });
+        Engine::Postgres => {
+            for (sql, drafts) in [(TAKE, takes), (GIVE_BACK, returns)] {
+                if !drafts.is_empty() && confirmed(db, now, vec![by_arrays(sql, now, &drafts)]).await? {
+                    done.extend(drafts);
+                }
+            }
         }
+    }
+    for draft in done {
+        outcomes[draft.index] = Some(match draft.deed {
+            Deed::Take(allocation) => Outcome::Held(Box::new(Written::Created(*allocation))),
+            Deed::GiveBack => Outcome::Released,
+        });
     }
     Ok(outcomes)
 }
 
-/// One word an address and an attachment: what comes after it is decided after it.
+/// One word an address and an attachment: what comes after it is decided after it. As many as a statement takes.
 fn drafts<'a>(known: &KnownHolders, now: Timestamp, mutations: &'a [Mutation]) -> Vec<Draft<'a>> {
     let (mut positions, mut attachments) = (HashSet::new(), HashSet::new());
     let mut drafts = Vec::with_capacity(mutations.len());
     for (index, mutation) in mutations.iter().enumerate() {
         let Some(draft) = draft(known, now, index, mutation) else { continue };
         let new = attachments.insert((draft.holder.id, draft.attachment));
-        if positions.insert(draft.position) && new {
+        if positions.insert(draft.position) && new && drafts.len() < MOST {
             drafts.push(draft);
         }
     }
@@ -270,41 +138,90 @@ fn draft<'a>(
     Some(Draft { index, position: row.position(), attachment, row, deed, holder })
 }
 
-/// Writes what is confirmed; whose rows were written.
-async fn write(db: &Db, now: Timestamp, drafts: &[Draft<'_>]) -> Result<HashSet<Position>> {
-    let (takes, returns): (Vec<&Draft<'_>>, Vec<&Draft<'_>>) =
-        drafts.iter().partition(|draft| matches!(draft.deed, Deed::Take(_)));
-    let words = |drafts: &[&Draft<'_>]| args![now.as_millisecond(), list(drafts)];
-    let mut statements = Vec::with_capacity(3);
-    let asks = !takes.is_empty() && db.engine() == Engine::Sqlite;
-    if !takes.is_empty() {
-        if asks {
-            statements.push((Sql::from(RESTED), words(&takes)));
+/// Whether everything of a transaction was confirmed, and so written.
+async fn confirmed(db: &Db, now: Timestamp, statements: Vec<(&'static str, Vec<Value>)>) -> Result<bool> {
+    match db.at_once::<(i64,)>(statements).await {
+        Ok(done) => {
+            let rested = done.iter().flat_map(|done| &done.rows);
+            let rests: Vec<i64> = rested.map(|(since,)| now.as_millisecond() - since).collect();
+            db.measures().rested(&rests);
+            Ok(true)
         }
-        statements.push((TAKE, words(&takes)));
+        Err(StoreError::Unavailable(why)) => Err(StoreError::Unavailable(why)),
+        Err(error) => {
+            // Something has changed since, or an attachment holds another address: that takes more than a statement.
+            tracing::debug!(%error, "not confirmed");
+            Ok(false)
+        }
     }
-    if !returns.is_empty() {
-        statements.push((GIVE_BACK, words(&returns)));
+}
+
+/// PostgreSQL's statement, an array for each column.
+fn by_arrays(sql: &'static str, now: Timestamp, drafts: &[Draft<'_>]) -> (&'static str, Vec<Value>) {
+    let [mut subnets, mut pools, mut more] = [const { Vec::new() }; 3];
+    for ((subnet, pool), used) in used(drafts) {
+        subnets.push(Some(subnet));
+        pools.push(Some(pool));
+        more.push(Some(used));
     }
-    let mut found: Vec<Vec<Confirmed>> = db.at_once(statements).await?;
-    let asked = if asks { found.remove(0) } else { Vec::new() };
-    let written: HashSet<Position> = found.iter().flatten().map(Confirmed::position).collect();
-    let rested: Vec<i64> = asked
-        .iter()
-        .chain(found.iter().flatten())
-        .filter(|row| written.contains(&row.position()))
-        .filter_map(|row| Some(now.as_millisecond() - row.rested_since?))
-        .collect();
-    db.measures().rested(&rested);
-    Ok(written)
+    let used = List(vec![Column::Ints(subnets), Column::Ints(pools), Column::Ints(more)]);
+    (sql, args![now.as_millisecond(), words(drafts), used, drafts.len() as u64])
+}
+
+/// SQLite's statements, each value by itself.
+fn by_values(
+    now: Timestamp,
+    takes: &[Draft<'_>],
+    returns: &[Draft<'_>],
+) -> Result<Vec<(&'static str, Vec<Value>)>> {
+    let mut statements = Vec::with_capacity(5);
+    if let Some((size, room)) = size(takes) {
+        statements.push((SIZED_RESTED[size], takers(takes).into_values(room)));
+    }
+    for (texts, drafts) in [(SIZED_TAKE, takes), (SIZED_GIVE_BACK, returns)] {
+        let Some((size, room)) = size(drafts) else { continue };
+        let used: Vec<_> =
+            used(drafts).into_iter().map(|((subnet, pool), used)| (subnet, pool, used)).collect();
+        statements
+            .push((texts[size], [words(drafts).into_values(room), args![now.as_millisecond()]].concat()));
+        statements.push((COUNT, args![drafts.len() as u64, rows(&used)?]));
+    }
+    Ok(statements)
+}
+
+/// The text of a statement for so many drafts: which, and for how many rows it has room.
+fn size(drafts: &[Draft<'_>]) -> Option<(usize, usize)> {
+    let room = |(_, room): &(usize, usize)| drafts.len() <= *room;
+    SIZES.into_iter().enumerate().find(room).filter(|_| !drafts.is_empty())
+}
+
+/// How many more addresses are used (fewer: below zero), by the row ids of subnet and pool.
+fn used(drafts: &[Draft<'_>]) -> BTreeMap<(i64, i64), i64> {
+    let mut used = BTreeMap::new();
+    for Draft { holder, deed, .. } in drafts {
+        *used.entry((holder.subnet, holder.pool)).or_default() += match deed {
+            Deed::Take(_) => 1,
+            Deed::GiveBack => -1,
+        };
+    }
+    used
+}
+
+type Ints = fn(&Draft<'_>) -> Option<i64>;
+type Texts = fn(&Draft<'_>) -> Option<String>;
+
+fn ints(drafts: &[Draft<'_>], of: Ints) -> Column {
+    Column::Ints(drafts.iter().map(of).collect())
+}
+
+fn texts(drafts: &[Draft<'_>], of: Texts) -> Column {
+    Column::Texts(drafts.iter().map(of).collect())
 }
 
 /// The words of the drafts with what they count on.
-fn list(drafts: &[&Draft<'_>]) -> List {
-    let ints =
-        |of: fn(&Draft<'_>) -> Option<i64>| Column::Ints(drafts.iter().map(|draft| of(draft)).collect());
-    let texts =
-        |of: fn(&Draft<'_>) -> Option<String>| Column::Texts(drafts.iter().map(|draft| of(draft)).collect());
+fn words(drafts: &[Draft<'_>]) -> List {
+    let ints = |of: Ints| ints(drafts, of);
+    let texts = |of: Texts| texts(drafts, of);
     List(vec![
         ints(|draft| Some(draft.holder.id)),
         ints(|draft| Some(draft.holder.version)),
@@ -328,8 +245,13 @@ fn list(drafts: &[&Draft<'_>]) -> List {
     ])
 }
 
-impl Confirmed {
-    fn position(&self) -> Position {
-        Position { subnet: self.subnet, offset: Offset(self.at_offset.cast_unsigned()) }
-    }
+/// Which attachments are about to take which addresses.
+fn takers(drafts: &[Draft<'_>]) -> List {
+    List(vec![
+        ints(drafts, |draft| Some(draft.row.subnet)),
+        ints(drafts, |draft| Some(draft.row.at_offset)),
+        texts(drafts, |draft| Some(draft.row.network.clone())),
+        texts(drafts, |draft| Some(draft.row.container_id.clone())),
+        texts(drafts, |draft| Some(draft.row.if_name.clone())),
+    ])
 }

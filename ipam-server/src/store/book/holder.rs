@@ -25,6 +25,7 @@ pub(in crate::store) struct Holder {
     pub(in crate::store) name: NodeName,
     /// Of what people edit of it.
     pub(in crate::store) version: i64,
+    pub(in crate::store) pool: i64,
     pub(in crate::store) subnet: i64,
     /// Its gateways may change.
     pub(in crate::store) subnet_version: i64,
@@ -72,6 +73,7 @@ struct HolderRow {
     id: i64,
     name: String,
     version: i64,
+    pool: i64,
     subnet: i64,
     subnet_version: i64,
     cidr4: Option<String>,
@@ -96,8 +98,8 @@ struct HolderRow {
 macro_rules! holders {
     ($list:literal, $group:literal, $lock:literal) => {
         concat!(
-            "SELECT node.id, node.name, node.version, node.subnet, subnet.version AS subnet_version, subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6,
-                 node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
+            "SELECT node.id, node.name, node.version, node.pool, node.subnet, subnet.version AS subnet_version,
+                 subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6, node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
                  node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
                  (SELECT ",
             $group,
@@ -167,6 +169,7 @@ fn holder(row: HolderRow) -> Result<Holder> {
         id: row.id,
         name: row.name.parse().map_err(unreadable)?,
         version: row.version,
+        pool: row.pool,
         subnet: row.subnet,
         subnet_version: row.subnet_version,
         line: Line::of(&cidrs).map_err(unreadable)?,

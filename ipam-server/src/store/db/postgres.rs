@@ -8,7 +8,7 @@
 
 mod at_once;
 
-use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, Value, steps::run};
+use super::{Changed, Done, Migrated, PoolUse, PostgresUrl, Scope, Value, steps::run};
 use crate::store::{Result, StoreError};
 use at_once::AtOnce;
 use sqlx::{
@@ -178,7 +178,7 @@ impl PostgresDb {
     }
 
     /// Runs a statement that is a transaction of its own ([`AtOnce::run`]).
-    pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
+    pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Done<PgRow>> {
         self.at_once.run(sql, args).await
     }
 

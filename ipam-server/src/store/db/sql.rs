@@ -1,9 +1,11 @@
 //! Statements and the values bound to them.
 
 use crate::store::{Result, StoreError};
+use futures::{Stream, TryStreamExt};
 use serde::Serialize;
 use serde_json::Value as Json;
-use sqlx::{Database, Encode, Postgres, Sqlite, Type, query::Query};
+use sqlx::{Database, Either, Encode, Postgres, SqlSafeStr, Sqlite, Type, query::Query};
+use std::pin::pin;
 
 /// A statement, in the words of each database. A text that both take is made into one by [`From`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,20 @@ pub(in crate::store) enum Column {
 }
 
 impl List {
+    /// The values row by row, with nothing in those that are missing of so many rows.
+    pub(in crate::store) fn into_values(self, rows: usize) -> Vec<Value> {
+        let columns = self.0.len();
+        let mut values = vec![Value::Int(None); rows * columns];
+        for (at, column) in self.0.into_iter().enumerate() {
+            let places = values.iter_mut().skip(at).step_by(columns);
+            match column {
+                Column::Ints(ints) => places.zip(ints).for_each(|(place, int)| *place = int.into()),
+                Column::Texts(texts) => places.zip(texts).for_each(|(place, text)| *place = text.into()),
+            }
+        }
+        values
+    }
+
     fn to_json(&self) -> String {
         let length = self.0.first().map_or(0, |column| match column {
             Column::Ints(values) => values.len(),
@@ -149,7 +165,7 @@ pub(in crate::store) fn column<T: Serialize>(values: impl IntoIterator<Item = T>
 }
 
 /// A statement with its values, ready for a database of either make.
-pub(super) fn bound<D: TakesLists>(sql: &'static str, args: Vec<Value>) -> Query<'static, D, D::Arguments>
+pub(super) fn bound<D: TakesLists>(sql: impl SqlSafeStr, args: Vec<Value>) -> Query<'static, D, D::Arguments>
 where
     Option<i64>: for<'q> Encode<'q, D> + Type<D>,
     Option<String>: for<'q> Encode<'q, D> + Type<D>,
@@ -159,4 +175,27 @@ where
         Value::Text(value) => query.bind(value),
         Value::List(list) => D::bind_list(query, list),
     })
+}
+
+/// What became of a statement.
+#[derive(Debug)]
+pub(in crate::store) struct Done<T> {
+    pub(in crate::store) rows: Vec<T>,
+    /// How many rows it changed, of one that changes rows.
+    pub(in crate::store) changed: u64,
+}
+
+/// What became of each of several statements.
+pub(super) async fn each_done<Q, R>(
+    steps: impl Stream<Item = Result<Either<Q, R>, sqlx::Error>>,
+    changed: fn(&Q) -> u64,
+) -> Result<Vec<Done<R>>, sqlx::Error> {
+    let (mut steps, mut done, mut rows) = (pin!(steps), Vec::new(), Vec::new());
+    while let Some(step) = steps.try_next().await? {
+        match step {
+            Either::Right(row) => rows.push(row),
+            Either::Left(end) => done.push(Done { rows: std::mem::take(&mut rows), changed: changed(&end) }),
+        }
+    }
+    Ok(done)
 }

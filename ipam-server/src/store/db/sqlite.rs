@@ -1,11 +1,21 @@
 //! SQLite: a file of this machine, written by one connection at a time.
 
-use super::{Migrated, PoolUse, steps::run, trouble::is_busy};
+use super::{
+    Done, Migrated, PoolUse, Value,
+    sql::{bound, each_done},
+    steps::run,
+    trouble::is_busy,
+};
 use crate::store::Result;
 use sqlx::{
-    Connection, Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, Connection, Executor, Sqlite, SqlitePool, Transaction,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    pool::PoolConnection,
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult,
+        SqliteRow, SqliteSynchronous,
+    },
 };
 use std::{path::Path, time::Duration};
 use tokio::time::Instant;
@@ -41,10 +51,15 @@ impl SqliteDb {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
-                // A full disk ends a transaction behind sqlx's back; it would count it as open for ever.
+                // A file does not go away while nobody asks.
+                .test_before_acquire(false)
+                // A full disk ends a transaction behind sqlx's back; it would count it as open for ever. One that is
+                // being rolled back is so by the time of another answer.
                 .after_release(|connection, _| {
                     Box::pin(async move {
-                        connection.ping().await?;
+                        if connection.is_in_transaction() {
+                            connection.ping().await?;
+                        }
                         Ok(!connection.is_in_transaction())
                     })
                 })
@@ -83,6 +98,26 @@ impl SqliteDb {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// Runs statements in a transaction of their own. To the thread that has the connection they are one job, as several
+    /// statements of one text: otherwise each is two changes of threads more, which for few rows take longer than to
+    /// write them.
+    pub(super) async fn at_once(
+        &self,
+        statements: Vec<(&'static str, Vec<Value>)>,
+    ) -> Result<Vec<Done<SqliteRow>>, sqlx::Error> {
+        let count = statements.len();
+        let (texts, args): (Vec<&str>, Vec<Vec<Value>>) = statements.into_iter().unzip();
+        let text = AssertSqlSafe(format!("BEGIN IMMEDIATE; {}; COMMIT", texts.join("; ")));
+        let mut job = Job { connection: Some(self.writer.acquire().await?) };
+        let outcome = job.run(bound(text, args.concat())).await;
+        match &outcome {
+            Ok(_) => job.ends(),
+            Err(_) => job.is_undone().await,
+        }
+        // Between the beginning and the end.
+        Ok(outcome?.into_iter().skip(1).take(count).collect())
+    }
+
     pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.readers.begin().await?)
     }
@@ -94,6 +129,43 @@ impl SqliteDb {
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// A transaction that sqlx does not know of. Whoever drops it before its end closes the connection, and with it the
+/// transaction.
+struct Job {
+    connection: Option<PoolConnection<Sqlite>>,
+}
+
+impl Job {
+    async fn run(
+        &mut self,
+        query: Query<'static, Sqlite, SqliteArguments>,
+    ) -> Result<Vec<Done<SqliteRow>>, sqlx::Error> {
+        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        each_done(connection.fetch_many(query), SqliteQueryResult::rows_affected).await
+    }
+
+    /// It has committed.
+    fn ends(mut self) {
+        drop(self.connection.take());
+    }
+
+    async fn is_undone(mut self) {
+        if let Some(connection) = &mut self.connection
+            && connection.execute("ROLLBACK").await.is_ok()
+        {
+            self.ends();
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rules that hold whatever the time is, as questions to which the answer is no row.
 
 use super::Check;
-use crate::store::db::Sql;
+use crate::store::{db::Sql, usage::off};
 use ipam_api::wire::Severity;
 
 /// What cannot be put right without knowing which of two rows is true.
@@ -35,7 +35,7 @@ macro_rules! subnet_of {
 
 /// A question whose rows are about subnets: alias of the row, detail, the rest.
 macro_rules! of_subnet {
-    ($row:literal, $detail:literal, $rest:literal) => {
+    ($row:literal, $detail:literal, $rest:expr) => {
         concat!("SELECT ", subnet_of!($row), ", ", $detail, " ", $rest, " LIMIT 100")
     };
 }
@@ -136,6 +136,10 @@ pub(super) const CHECKS: &[Check] = &[
         "'an allocation at ' || CAST(a.at_offset AS TEXT) || ' lies beyond the end'",
         "FROM allocation AS a LEFT JOIN subnet AS s ON s.id = a.subnet
          WHERE s.id IS NULL OR a.at_offset >= s.length ORDER BY a.subnet, a.at_offset")),
+    // What is counted is what is held.
+    mendable("usage", Severity::Attention, of_subnet!("wrong",
+        "'pool ' || p.name || ' has ' || CAST(-wrong.off AS TEXT) || ' more addresses in use than are counted'",
+        concat!("FROM ", off!(), " JOIN pool AS p ON p.id = wrong.pool ORDER BY wrong.subnet, p.name"))),
     // What leaves a block.
     broken("leaving-too-new", of_subnet!("e",
         "'the extent at ' || CAST(e.first AS TEXT) || ' leaves a version of its block that is not there yet'",

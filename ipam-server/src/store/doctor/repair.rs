@@ -1,8 +1,8 @@
 //! What is put right without risk: nothing here gives an address away, lets one go, or frees a block.
 //!
 //! Two free extents that are neighbours are free before and after. A counter that is too low only rises. A stranger
-//! noted where its node has no address says nothing of any address that can be picked. A token that has expired opens
-//! nothing. Everything else is somebody's word against somebody else's, and is left to whoever knows.
+//! noted where its node has no address says nothing of any address that can be picked. No address is picked by how many
+//! are used. A token that has expired opens nothing. Everything else is somebody's word against somebody else's, and is left to whoever knows.
 
 use super::{all, sorted};
 use crate::store::{
@@ -10,7 +10,7 @@ use crate::store::{
     db::{Scope, Tx, args, retried},
     events::Deed,
     mutation::changed,
-    recovery,
+    recovery, usage,
 };
 use ipam_api::wire::{Consistency, Finding};
 use serde_json::json;
@@ -80,8 +80,8 @@ impl Store {
 }
 
 /// What is put right, in this order.
-const CODES: [&str; 5] =
-    ["free-neighbours", "claim-counter", "change-counter", "stray-conflict", "expired-token"];
+const CODES: [&str; 6] =
+    ["free-neighbours", "usage", "claim-counter", "change-counter", "stray-conflict", "expired-token"];
 
 async fn put_right(tx: &mut Tx, code: &str, now: i64) -> Result<()> {
     match code {
@@ -93,6 +93,7 @@ async fn put_right(tx: &mut Tx, code: &str, now: i64) -> Result<()> {
                 tx.execute(STRETCH, args![subnet, first, next]).await?;
             }
         }
+        "usage" => drop(usage::correct(tx).await?),
         "claim-counter" => drop(tx.execute(RAISE_CLAIM, args![]).await?),
         "change-counter" => drop(tx.execute(RAISE_CHANGE, args![]).await?),
         "stray-conflict" => drop(tx.execute(FORGET_STRAYS, args![]).await?),

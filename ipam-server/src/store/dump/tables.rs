@@ -73,7 +73,7 @@ macro_rules! table {
     };
 }
 
-pub(in crate::store) const TABLES: [Table; 16] = [
+pub(in crate::store) const TABLES: [Table; 17] = [
     table!(serial "vnet", "id": "id" int, "name" text, "address_space" text, "service_cidrs" text, "version" int, "created_at" int),
     table!(serial "subnet", "id": "id" int, "vnet" int, "name" text, "cidr4" text, "cidr6" text, "gateway4" text, "gateway6" text, "reserve_platform" int, "head" int, "length" int, "tail" text, "version" int, "created_at" int),
     table!(serial "reservation", "id": "id" int, "subnet" int, "name" text, "first" int, "next" int, "reason" text, "for_nodes" int, "platform" int, "version" int, "created_at" int),
@@ -84,6 +84,7 @@ pub(in crate::store) const TABLES: [Table; 16] = [
     table!(serial "block", "id": "id" int, "pool" int, "subnet" int, "node" int, "version" int),
     table!(plain "extent", "subnet, first": "subnet" int, "first" int, "next" int, "kind" text, "reservation" int, "node" int, "block" int, "leaving" int),
     table!(plain "allocation", "subnet, at_offset": "subnet" int, "at_offset" int, "state" text, "node_name" text, "network" text, "container_id" text, "if_name" text, "pod_namespace" text, "pod_name" text, "pod_uid" text, "since" int, "claim" int, "boot_seq" int, "seq" int, "node" int, "block" int, "extent_first" int, "extent_next" int),
+    table!(plain "usage", "subnet, pool, slot": "subnet" int, "pool" int, "slot" int, "used" int),
     table!(plain "conflict", "subnet, at_offset": "subnet" int, "at_offset" int, "node" int, "mac" text, "seen_at" int),
     table!(plain "last_sync", "node": "node" int, "at" int, "claim" int, "boot_seq" int, "as_of" int, "block_version" int, "live" int, "refused" int),
     table!(plain "token", "id": "id" text, "hash" text, "name" text, "role" text, "node" text, "pool" text, "uses_left" int, "node_token_seconds" int, "created_at" int, "created_by" text, "expires_at" int, "last_used_at" int),

@@ -94,7 +94,7 @@ async fn replace(tx: &mut Tx, old: &NodeRow, spec: &NodeSpec, uid: &str, now: i6
     } else {
         own::on_line(old.line()?, &spec.addresses).map_err(|error| elsewhere(old, error))?
     };
-    end_holdings(tx, old.id, now).await?;
+    end_holdings(tx, old, now).await?;
     // Whoever replaces it says that the VM is gone, and with it what lived where the block has shrunk.
     tiling::settle(tx, old.subnet, old.block).await?;
     // They are the gone VM's: its successor gets its own.

@@ -7,7 +7,7 @@ use super::{
         mutation::{changed, corrupt},
         pools::{self, Wish},
         tiling::{self, Tile, Use},
-        tokens,
+        tokens, usage,
     },
     former,
     row::{BY_ID, NodeRow},
@@ -31,7 +31,7 @@ statements!(RELEASE, FORGET_CONFLICTS, OWN_EXTENTS, OTHER_AT, UNCLAIM, DELETE_NO
 /// goes back to the pool's plan or, where the pool has too many, becomes free.
 pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) -> Result<()> {
     let row: NodeRow = tx.fetch_one(BY_ID, args![node]).await?;
-    end_holdings(tx, node, now.as_millisecond()).await?;
+    end_holdings(tx, &row, now.as_millisecond()).await?;
     let own = own_given_up(tx, &row, &[]).await?;
     tiling::retile(tx, row.subnet, own).await?;
     tx.execute(UNCLAIM, args![row.block]).await?;
@@ -58,9 +58,10 @@ pub(in crate::store) async fn free_node(tx: &mut Tx, node: i64, now: Timestamp) 
 }
 
 /// Releases what a node's pods hold and forgets the strangers it met.
-pub(super) async fn end_holdings(tx: &mut Tx, node: i64, now: i64) -> Result<()> {
-    tx.execute(RELEASE, args![node, now]).await?;
-    tx.execute(FORGET_CONFLICTS, args![node]).await.map(|_| ())
+pub(super) async fn end_holdings(tx: &mut Tx, node: &NodeRow, now: i64) -> Result<()> {
+    let released = tx.execute(RELEASE, args![node.id, now]).await?;
+    usage::note(tx, &usage::Changes::from([(node.block, -released.cast_signed())])).await?;
+    tx.execute(FORGET_CONFLICTS, args![node.id]).await.map(|_| ())
 }
 
 /// What becomes of a node's own extents but those it keeps: free, or another

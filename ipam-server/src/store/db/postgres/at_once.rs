@@ -1,13 +1,16 @@
 //! Statements that are transactions of their own, in one round trip each.
 
 use super::{
-    super::{sql::bound, trouble::has_ended},
-    ABANDONED, BATCHES, CONNECT, Patience, Purpose, Value, admit, answered, silent,
+    super::{
+        sql::{bound, each_done},
+        trouble::has_ended,
+    },
+    ABANDONED, BATCHES, CONNECT, Done, Patience, Purpose, Value, admit, answered, silent,
 };
 use crate::store::Result;
 use sqlx::{
-    Connection, PgConnection,
-    postgres::{PgConnectOptions, PgRow},
+    Connection, Executor, PgConnection,
+    postgres::{PgConnectOptions, PgQueryResult, PgRow},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -51,7 +54,7 @@ impl AtOnce {
     ///
     /// Whoever waits for an answer waits no longer than for any other statement. The connection keeps its place for
     /// longer: its server may be there, and wait for a standby, and another connection would wait as well.
-    pub(super) async fn run(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
+    pub(super) async fn run(&self, sql: &'static str, args: Vec<Value>) -> Result<Done<PgRow>> {
         let places = Arc::clone(&self.places);
         let place =
             answered(
@@ -60,7 +63,7 @@ impl AtOnce {
             );
         let mut answer = Box::pin(self.clone().answer(place.await?, sql, args));
         match tokio::time::timeout(Patience::Usual.statement(), &mut answer).await {
-            Ok(rows) => Ok(rows?),
+            Ok(done) => Ok(done?),
             Err(_) => {
                 tokio::spawn(tokio::time::timeout(ABANDONED, answer));
                 Err(silent("it has not said whether a statement was done").into())
@@ -73,7 +76,7 @@ impl AtOnce {
         _place: OwnedSemaphorePermit,
         sql: &'static str,
         args: Vec<Value>,
-    ) -> Result<Vec<PgRow>, sqlx::Error> {
+    ) -> Result<Done<PgRow>, sqlx::Error> {
         loop {
             let idle = self.idle().pop();
             let was_idle = idle.is_some();
@@ -81,13 +84,14 @@ impl AtOnce {
                 Some(connection) => connection,
                 None => answered(CONNECT, self.connect()).await?,
             };
-            match bound(sql, args.clone()).fetch_all(&mut connection).await {
+            let steps = connection.fetch_many(bound(sql, args.clone()));
+            match each_done(steps, PgQueryResult::rows_affected).await {
                 Err(error) if has_ended(&error) && was_idle => {}
                 Err(error) if has_ended(&error) => return Err(error),
                 // One that was refused is of a server that is well.
                 outcome => {
                     self.idle().push(connection);
-                    return outcome;
+                    return outcome?.pop().ok_or(sqlx::Error::RowNotFound);
                 }
             }
         }

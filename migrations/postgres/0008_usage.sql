@@ -1,0 +1,14 @@
+-- How many addresses are held, kept with every change of that: to count them takes the longer the more there are.
+-- Only the sum over the slots of a pool in a subnet means anything; several may be written at the same time.
+CREATE TABLE usage (
+    subnet BIGINT NOT NULL REFERENCES subnet (id) ON DELETE CASCADE,
+    pool   BIGINT NOT NULL REFERENCES pool (id) ON DELETE CASCADE,
+    slot   BIGINT NOT NULL CHECK (slot >= 0),
+    used   BIGINT NOT NULL,
+    PRIMARY KEY (subnet, pool, slot)
+);
+CREATE INDEX usage_by_pool ON usage (pool);
+INSERT INTO usage (subnet, pool, slot, used)
+SELECT block.subnet, block.pool, 0, COUNT(*)
+FROM allocation JOIN block ON block.id = allocation.block
+GROUP BY block.subnet, block.pool;
