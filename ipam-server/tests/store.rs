@@ -37,6 +37,8 @@ mod support;
 mod tokens;
 #[path = "store/upkeep.rs"]
 mod upkeep;
+#[path = "store/usage.rs"]
+mod usage;
 #[path = "store/views.rs"]
 mod views;
 #[path = "store/vnets.rs"]

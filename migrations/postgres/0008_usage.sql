@@ -6,8 +6,7 @@ CREATE TABLE usage (
     slot   BIGINT NOT NULL CHECK (slot >= 0),
     used   BIGINT NOT NULL,
     PRIMARY KEY (subnet, pool, slot)
-);
-CREATE INDEX usage_by_pool ON usage (pool);
+) WITH (fillfactor = 50); -- a row is written again on its own page
 INSERT INTO usage (subnet, pool, slot, used)
 SELECT block.subnet, block.pool, 0, COUNT(*)
 FROM allocation JOIN block ON block.id = allocation.block

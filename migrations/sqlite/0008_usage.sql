@@ -7,7 +7,6 @@ CREATE TABLE usage (
     used   BIGINT NOT NULL,
     PRIMARY KEY (subnet, pool, slot)
 ) WITHOUT ROWID;
-CREATE INDEX usage_by_pool ON usage (pool);
 INSERT INTO usage (subnet, pool, slot, used)
 SELECT block.subnet, block.pool, 0, COUNT(*)
 FROM allocation JOIN block ON block.id = allocation.block

@@ -91,16 +91,20 @@ const VACATE: Sql = over!(
         AND allocation.at_offset = CAST(vacated.value ->> 1 AS BIGINT)"
 );
 
-/// A row that is there gets every value of the one that was to be inserted.
+/// A row that is there gets every value of the one that was to be inserted; which state, is to be said.
 macro_rules! in_place {
-    () => {
-        "ON CONFLICT (subnet, at_offset) DO UPDATE SET
-        state = excluded.state, node_name = excluded.node_name, network = excluded.network,
+    ($state:expr) => {
+        concat!(
+            "ON CONFLICT (subnet, at_offset) DO UPDATE SET
+        state = ",
+            $state,
+            ", node_name = excluded.node_name, network = excluded.network,
         container_id = excluded.container_id, if_name = excluded.if_name,
         pod_namespace = excluded.pod_namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
         since = excluded.since, claim = excluded.claim, boot_seq = excluded.boot_seq, seq = excluded.seq,
         node = excluded.node, block = excluded.block,
         extent_first = excluded.extent_first, extent_next = excluded.extent_next"
+        )
     };
 }
 pub(super) use in_place;
@@ -119,7 +123,7 @@ const SAVE_ROWS: Sql = over!(
     "$1",
     concat!(
         " WHERE true ",
-        in_place!(),
+        in_place!("excluded.state"),
         "
     WHERE allocation.state = 'released' OR excluded.state = 'released'"
     )

@@ -6,7 +6,7 @@ use super::{
     db::{Scope, Turn},
     events,
     measures::Kept,
-    nodes, tokens,
+    nodes, tokens, usage,
 };
 use jiff::SignedDuration;
 
@@ -20,6 +20,21 @@ impl Store {
     /// The database does not answer.
     pub async fn take_turn(&self) -> Result<Option<Turn>> {
         self.db.take_turn().await
+    }
+
+    /// Puts the counts of used addresses right where they are wrong, as a replica of an earlier version leaves them that
+    /// worked beside others; how many were.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn recount(&self) -> Result<u64> {
+        if !usage::is_wrong(&mut self.db.survey().await?.patient()).await? {
+            return Ok(0);
+        }
+        let mut tx = self.db.write(Scope::Nodes).await?.patient();
+        let wrong = usage::correct(&mut tx).await?;
+        tx.commit().await?;
+        Ok(wrong)
     }
 
     /// Takes away events that are older than this, and what is remembered of tokens and VMs that ended more than a year

@@ -64,6 +64,8 @@ macro_rules! off {
 }
 pub(super) use off;
 
+const WRONG: &str = concat!("SELECT COUNT(*) FROM ", off!());
+
 macro_rules! correct {
     ($slot:expr) => {
         concat!(
@@ -95,6 +97,12 @@ pub(super) async fn note(tx: &mut Tx, changes: &Changes) -> Result<()> {
         return Ok(());
     }
     tx.execute(NOTE, args![rows(&changes)?]).await.map(|_| ())
+}
+
+/// Whether there is a count that is not what is held.
+pub(super) async fn is_wrong(tx: &mut Tx) -> Result<bool> {
+    let (wrong,): (i64,) = tx.fetch_one(WRONG, args![]).await?;
+    Ok(wrong > 0)
 }
 
 /// Counts what is held and puts right what was counted wrong; how many counts that were. Nobody has to wait for it.

@@ -155,7 +155,11 @@ async fn the_database_says_what_it_lacks_itself() {
 async fn a_repair_does_what_is_safe_and_says_so() {
     let world = filled().await;
     let mut raw = unchecked(&world).await;
-    let others = ["UPDATE counter SET value = 1", "UPDATE conflict SET at_offset = 200"];
+    let others = [
+        "UPDATE counter SET value = 1",
+        "UPDATE conflict SET at_offset = 200",
+        "UPDATE usage SET used = used + 1",
+    ];
     for sql in FREE_NEIGHBOURS.iter().chain(EXPIRED).chain(&others) {
         raw.execute(sql).await.unwrap();
     }
@@ -166,7 +170,8 @@ async fn a_repair_does_what_is_safe_and_says_so() {
     assert_eq!(world.dump().await, before, "a dry run changed something");
     let done = world.store.repair(&keep()).await.unwrap();
     assert_eq!(done, tried);
-    let repaired = ["change-counter", "claim-counter", "expired-token", "free-neighbours", "stray-conflict"];
+    let repaired =
+        ["change-counter", "claim-counter", "expired-token", "free-neighbours", "stray-conflict", "usage"];
     assert_eq!(codes(&done.repaired), BTreeSet::from(repaired));
     assert_eq!(codes(&done.findings), BTreeSet::from(["held-by-former-claim"]));
     world.check().await;

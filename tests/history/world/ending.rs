@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Result, anyhow};
 use ipam_api::{
     client::{AllocationFilter, Page, all_pages},
-    wire::{Allocation, ExtentInfo, ExtentKind, Node, Range},
+    wire::{Allocation, Capacity, ExtentInfo, ExtentKind, Node, Range},
 };
 use jiff::Timestamp;
 
@@ -44,6 +44,10 @@ impl Setting {
             leftovers: Vec::new(),
         };
         let mut leftovers = Vec::new();
+        let used: u64 = self.capacity()?.subnets.iter().map(|subnet| subnet.used).sum();
+        if used != end.ledger.len() as u64 {
+            leftovers.push(format!("{used} addresses are counted as used, {} are held", end.ledger.len()));
+        }
         for machine in &self.machines {
             leftovers.extend(machine.wind_up(&chance).map_err(|end| broken(end, machine.name.as_str()))?);
         }
@@ -55,8 +59,11 @@ impl Setting {
 
     /// What the service takes for now.
     pub(super) fn service_now(&self) -> Result<Timestamp> {
-        let capacity = self.planners[0].found("capacity", async |client| client.capacity().await)?;
-        Ok(capacity.as_of)
+        Ok(self.capacity()?.as_of)
+    }
+
+    fn capacity(&self) -> Result<Capacity> {
+        self.planners[0].found("capacity", async |client| client.capacity().await)
     }
 
     fn left(&self, link: &Link, planner: &Planner<'_>) -> Result<Vec<String>> {

@@ -140,10 +140,10 @@ fn draft<'a>(
 
 /// Whether everything of a transaction was confirmed, and so written.
 async fn confirmed(db: &Db, now: Timestamp, statements: Vec<(&'static str, Vec<Value>)>) -> Result<bool> {
-    match db.at_once::<(i64,)>(statements).await {
+    match db.at_once::<(Option<i64>,)>(statements).await {
         Ok(done) => {
-            let rested = done.iter().flat_map(|done| &done.rows);
-            let rests: Vec<i64> = rested.map(|(since,)| now.as_millisecond() - since).collect();
+            let rested = done.iter().flat_map(|done| &done.rows).filter_map(|(since,)| *since);
+            let rests: Vec<i64> = rested.map(|since| now.as_millisecond() - since).collect();
             db.measures().rested(&rests);
             Ok(true)
         }

@@ -81,6 +81,7 @@ macro_rules! confirmed_by_postgres {
     };
 }
 
+// An address that somebody holds, or of which there is a newer word, would get no state, which may not be.
 macro_rules! take {
     ($now:literal) => {
         concat!(
@@ -94,10 +95,11 @@ macro_rules! take {
             " AS BIGINT), claim, boot_seq, seq, id, block, extent_first, extent_next
             FROM confirmed WHERE true
             ",
-            in_place!(),
-            "
-            WHERE allocation.state = 'released' AND (allocation.claim <> excluded.claim
-                OR (allocation.boot_seq, allocation.seq) < (excluded.boot_seq, excluded.seq))"
+            in_place!(
+                "CASE WHEN allocation.state = 'released' AND (allocation.claim <> excluded.claim
+                    OR (allocation.boot_seq, allocation.seq) < (excluded.boot_seq, excluded.seq))
+                THEN excluded.state END"
+            )
         )
     };
 }
@@ -122,46 +124,49 @@ macro_rules! give_back {
 }
 
 // The list after the words is how many more are used in which subnet by which pool; the number after it, how many rows
-// are to be written. If they are others the statement ends at what may not be null, and nothing was done.
+// there are to be. Where there are others nothing is done.
 macro_rules! counted {
-    ($confirmed:expr, $written:expr, $returning:expr) => {
+    ($rows:literal) => {
         concat!(
-            $confirmed,
-            ", written AS (",
-            $written,
-            $returning,
-            "), counted AS (
+            ", counted AS (
                 INSERT INTO usage (subnet, pool, slot, used)
                 SELECT change.subnet, change.pool, ",
             slot!(),
-            ", CASE (SELECT COUNT(*) FROM written) WHEN $24 THEN change.used END
+            ", CASE (SELECT COUNT(*) FROM ",
+            $rows,
+            ") WHEN $24 THEN change.used END
                 FROM unnest($21::BIGINT[], $22::BIGINT[], $23::BIGINT[]) AS change (subnet, pool, used)
                 ",
             added!(),
-            ")
-            SELECT rested_since FROM written WHERE rested_since IS NOT NULL"
+            ")"
         )
     };
 }
 
 /// PostgreSQL: attachments begin to hold addresses that nobody holds; since when those had rested that were another's. It
-/// sees for that what was there before.
-pub(super) const TAKE: &str = counted!(
+/// sees for that what was there before, where there was something.
+pub(super) const TAKE: &str = concat!(
     confirmed_by_postgres!(),
+    counted!("confirmed"),
     take!("$1"),
     "
-    RETURNING (SELECT before.since FROM allocation AS before
-               WHERE before.subnet = allocation.subnet AND before.at_offset = allocation.at_offset
-                 AND (before.network, before.container_id, before.if_name)
-                  <> (allocation.network, allocation.container_id, allocation.if_name)) AS rested_since"
+    RETURNING CASE WHEN allocation.xmax <> 0 THEN
+        (SELECT before.since FROM allocation AS before
+         WHERE before.subnet = allocation.subnet AND before.at_offset = allocation.at_offset
+             AND (before.network, before.container_id, before.if_name)
+                 <> (allocation.network, allocation.container_id, allocation.if_name)) END AS rested_since"
 );
 
 /// PostgreSQL: attachments give back what they hold.
-pub(super) const GIVE_BACK: &str = counted!(
+pub(super) const GIVE_BACK: &str = concat!(
     confirmed_by_postgres!(),
+    ", written AS (",
     give_back!("$1"),
     "
-    RETURNING CAST(NULL AS BIGINT) AS rested_since"
+    RETURNING allocation.block)",
+    counted!("written"),
+    "
+    SELECT CAST(NULL AS BIGINT) AS rested_since FROM written WHERE false"
 );
 
 // So many rows of values.
