@@ -8,6 +8,7 @@ CREATE TABLE usage (
     PRIMARY KEY (subnet, pool, slot)
 ) WITHOUT ROWID;
 INSERT INTO usage (subnet, pool, slot, used)
-SELECT block.subnet, block.pool, 0, COUNT(*)
-FROM allocation JOIN block ON block.id = allocation.block
+SELECT block.subnet, block.pool, 0, SUM(held.count)
+FROM (SELECT block, COUNT(*) AS count FROM allocation WHERE block IS NOT NULL GROUP BY block) AS held
+JOIN block ON block.id = held.block
 GROUP BY block.subnet, block.pool;

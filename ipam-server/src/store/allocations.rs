@@ -146,7 +146,7 @@ pub(super) async fn commit(
     book.save(&mut tx).await?;
     tx.commit().await?;
     db.measures().rested(book.rested());
-    known.keep(book);
+    known.keep(book, &names);
     Ok(outcomes)
 }
 

@@ -76,18 +76,20 @@ impl Cache {
 impl Store {
     /// Use of every subnet and pool, as it is at one moment, `as_of`.
     pub async fn capacity(&self) -> Result<Capacity> {
-        let as_of = self.clock.now();
         let mut tx = self.db.read().await?;
         let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
         let known = self.capacity.planned().clone().filter(|known| known.change == change);
         let planned = match known {
             Some(known) => known,
             None => {
+                // Whoever waits for another connection keeps none from those who would give it back.
+                drop(tx);
                 tx = self.db.survey().await?;
                 self.planned(&mut tx).await?
             }
         };
         let used: Vec<(i64, i64, i64)> = tx.fetch_all(USED, args![]).await?;
+        let as_of = self.clock.now();
         let of = |wanted: &dyn Fn(i64, i64) -> bool| -> u64 {
             let of = used.iter().filter(|(subnet, pool, _)| wanted(*subnet, *pool));
             of.map(|(_, _, used)| used).sum::<i64>().max(0).cast_unsigned()

@@ -10,7 +10,7 @@ mod trouble;
 mod turn;
 mod url;
 
-pub(super) use sql::{Column, Done, List, Sql, Value, args, column, over, rows, statements};
+pub(super) use sql::{Column, List, Sql, Value, args, column, over, rows, statements};
 pub use steps::{Migrated, schema_version};
 pub use turn::Turn;
 pub use url::{DatabaseUrl, PostgresUrl};
@@ -178,30 +178,30 @@ impl Db {
 
     /// Runs statements of the scope of nodes, in the words of this make, of which each may come through without the others;
     /// SQLite does all in one transaction, PostgreSQL each in one of its own, without a round trip to begin and one to
-    /// end it. They must be such as do not mind to have been done before.
+    /// end it. Rows of each, in order. They must be such as do not mind to have been done before.
     pub(super) async fn at_once<T: Record>(
         &self,
         statements: Vec<(&'static str, Vec<Value>)>,
-    ) -> Result<Vec<Done<T>>> {
+    ) -> Result<Vec<Vec<T>>> {
         match &self.make {
             Make::Sqlite(db) => {
                 let _timer = self.measures.time(Operation::Nodes);
-                db.at_once(statements).await?.into_iter().map(read).collect()
+                Ok(db.at_once(statements).await?.iter().map(records).collect::<Result<_, _>>()?)
             }
             Make::Postgres(db) => {
-                let mut all = Vec::with_capacity(statements.len());
+                let mut found = Vec::with_capacity(statements.len());
                 for (sql, args) in statements {
                     let _timer = self.measures.time(Operation::Nodes);
-                    let done = db.at_once(sql, args).await;
-                    match &done {
+                    let rows = db.at_once(sql, args).await;
+                    match &rows {
                         Err(StoreError::Unavailable(_)) => self.stuck.store(true, Ordering::Relaxed),
                         // What wrote nothing has waited for nothing.
-                        Ok(done) if done.changed > 0 => self.stuck.store(false, Ordering::Relaxed),
+                        Ok(rows) if !rows.is_empty() => self.stuck.store(false, Ordering::Relaxed),
                         _ => {}
                     }
-                    all.push(read(done?)?);
+                    found.push(records(&rows?)?);
                 }
-                Ok(all)
+                Ok(found)
             }
         }
     }
@@ -310,10 +310,8 @@ impl Db {
     }
 }
 
-/// What a statement gave, as rows of a type.
-fn read<R: Row, T: for<'r> FromRow<'r, R>>(done: Done<R>) -> Result<Done<T>> {
-    let rows: Result<_, sqlx::Error> = done.rows.iter().map(T::from_row).collect();
-    Ok(Done { rows: rows?, changed: done.changed })
+fn records<R: Row, T: for<'r> FromRow<'r, R>>(rows: &Vec<R>) -> Result<Vec<T>, sqlx::Error> {
+    rows.iter().map(T::from_row).collect()
 }
 
 /// Why a schema cannot be brought up to date.

@@ -1,5 +1,5 @@
-//! What one replica does for all: rows past their time go. It has the turn while its connection lasts, or, in a
-//! database that one process has, always.
+//! What one replica does for all: rows past their time go, counts are compared. It has the turn while its connection
+//! lasts, or, in a database that one process has, always.
 
 use super::{
     Result, Store,
@@ -31,7 +31,8 @@ impl Store {
         if !usage::is_wrong(&mut self.db.survey().await?.patient()).await? {
             return Ok(0);
         }
-        let mut tx = self.db.write(Scope::Nodes).await?.patient();
+        // One at a time, or what was wrong would be put right twice.
+        let mut tx = self.db.write(Scope::Plan).await?.patient();
         let wrong = usage::correct(&mut tx).await?;
         tx.commit().await?;
         Ok(wrong)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// The slot of a connection to PostgreSQL.
 macro_rules! slot {
     () => {
-        "pg_backend_pid() % 16"
+        "pg_backend_pid() % 64"
     };
 }
 pub(super) use slot;
@@ -39,7 +39,7 @@ macro_rules! note {
             ", CAST(SUM(CAST(change.value ->> 1 AS BIGINT)) AS BIGINT)
             FROM ",
             $list,
-            " AS change JOIN block ON block.id = CAST(change.value ->> 0 AS BIGINT)
+            " AS change CROSS JOIN block WHERE block.id = CAST(change.value ->> 0 AS BIGINT)
             GROUP BY block.subnet, block.pool ORDER BY block.subnet, block.pool
             ",
             added!()
@@ -50,15 +50,17 @@ macro_rules! note {
 const NOTE: Sql =
     Sql { sqlite: note!("json_each($1)", "0"), postgres: note!("jsonb_array_elements($1::jsonb)", slot!()) };
 
-/// By how much a count is wrong: what is counted, less what is held, in one snapshot.
+/// By how much a count is wrong: what is counted, less what is held, in one snapshot. By blocks first, in the order of
+/// their index: nothing as long as the ledger is sorted.
 macro_rules! off {
     () => {
         "(SELECT counted.subnet, counted.pool, CAST(SUM(counted.used) AS BIGINT) AS off
           FROM (SELECT subnet, pool, used FROM usage
                 UNION ALL
-                SELECT block.subnet, block.pool, -COUNT(*) AS used
-                FROM allocation JOIN block ON block.id = allocation.block
-                GROUP BY block.subnet, block.pool) AS counted
+                SELECT block.subnet, block.pool, -held.count AS used
+                FROM (SELECT allocation.block, COUNT(*) AS count FROM allocation
+                      WHERE allocation.block IS NOT NULL GROUP BY allocation.block) AS held
+                JOIN block ON block.id = held.block) AS counted
           GROUP BY counted.subnet, counted.pool HAVING SUM(counted.used) <> 0) AS wrong"
     };
 }
@@ -81,7 +83,6 @@ macro_rules! correct {
     };
 }
 
-// What others write meanwhile is neither counted nor held in the snapshot, or both: what is added stays right.
 const CORRECT: Sql = Sql { sqlite: correct!("0"), postgres: correct!(slot!()) };
 
 statements!(NOTE, USED);
@@ -105,7 +106,8 @@ pub(super) async fn is_wrong(tx: &mut Tx) -> Result<bool> {
     Ok(wrong > 0)
 }
 
-/// Counts what is held and puts right what was counted wrong; how many counts that were. Nobody has to wait for it.
+/// Counts what is held and puts right what was counted wrong; how many counts that were. Nobody else must plan meanwhile,
+/// or two would do it.
 pub(super) async fn correct(tx: &mut Tx) -> Result<u64> {
     tx.execute(CORRECT, args![]).await
 }

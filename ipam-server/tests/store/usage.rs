@@ -23,6 +23,16 @@ async fn it_is_known_when_it_is_asked() {
     world.check().await;
 }
 
+/// More than there are connections, and all have to look at the plan anew.
+#[tokio::test]
+async fn many_ask_at_once() {
+    let world = World::new().await;
+    fill(&world.store).await;
+    for answer in futures::future::join_all((0..32).map(|_| world.store.capacity())).await {
+        assert_eq!(answer.unwrap().pools[0].used, 3);
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_count_is_put_right() {
     let world = World::new().await;

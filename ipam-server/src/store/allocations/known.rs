@@ -1,5 +1,6 @@
 //! Holds and releases of nodes that are known from before: decided in memory as if no other word were newer, then
-//! written by one statement that finds out whether it is so. What it does not confirm is as if it had not been tried.
+//! written by statements that find out whether it is so. Where one word is not confirmed it is as if none of its
+//! transaction had been tried.
 
 mod statements;
 
@@ -41,7 +42,7 @@ enum Deed {
     GiveBack,
 }
 
-/// Commits those mutations that can be decided so, all or none; `None` for each other, of which nothing has happened.
+/// Commits those mutations that can be decided so; `None` for each other, of which nothing has happened.
 ///
 /// # Errors
 /// The database does not answer: what became of them is not known.
@@ -62,13 +63,15 @@ pub(in crate::store) async fn commit(
     let mut done = Vec::with_capacity(takes.len() + returns.len());
     match db.engine() {
         Engine::Sqlite => {
-            if confirmed(db, now, by_values(now, &takes, &returns)?).await? {
+            if answers(db, now, by_values(now, &takes, &returns)?).await?.is_some() {
                 done.extend(takes.into_iter().chain(returns));
             }
         }
         Engine::Postgres => {
             for (sql, drafts) in [(TAKE, takes), (GIVE_BACK, returns)] {
-                if !drafts.is_empty() && confirmed(db, now, vec![by_arrays(sql, now, &drafts)]).await? {
+                if !drafts.is_empty()
+                    && answers(db, now, vec![by_arrays(sql, now, &drafts)]).await? == Some(drafts.len())
+                {
                     done.extend(drafts);
                 }
             }
@@ -138,20 +141,25 @@ fn draft<'a>(
     Some(Draft { index, position: row.position(), attachment, row, deed, holder })
 }
 
-/// Whether everything of a transaction was confirmed, and so written.
-async fn confirmed(db: &Db, now: Timestamp, statements: Vec<(&'static str, Vec<Value>)>) -> Result<bool> {
+/// How many rows a transaction gave; `None` if it was undone.
+async fn answers(
+    db: &Db,
+    now: Timestamp,
+    statements: Vec<(&'static str, Vec<Value>)>,
+) -> Result<Option<usize>> {
     match db.at_once::<(Option<i64>,)>(statements).await {
-        Ok(done) => {
-            let rested = done.iter().flat_map(|done| &done.rows).filter_map(|(since,)| *since);
-            let rests: Vec<i64> = rested.map(|since| now.as_millisecond() - since).collect();
+        Ok(rows) => {
+            let rows = rows.concat();
+            let rests: Vec<i64> =
+                rows.iter().filter_map(|(since,)| Some(now.as_millisecond() - (*since)?)).collect();
             db.measures().rested(&rests);
-            Ok(true)
+            Ok(Some(rows.len()))
         }
         Err(StoreError::Unavailable(why)) => Err(StoreError::Unavailable(why)),
         Err(error) => {
             // Something has changed since, or an attachment holds another address: that takes more than a statement.
             tracing::debug!(%error, "not confirmed");
-            Ok(false)
+            Ok(None)
         }
     }
 }
@@ -164,8 +172,9 @@ fn by_arrays(sql: &'static str, now: Timestamp, drafts: &[Draft<'_>]) -> (&'stat
         pools.push(Some(pool));
         more.push(Some(used));
     }
-    let used = List(vec![Column::Ints(subnets), Column::Ints(pools), Column::Ints(more)]);
-    (sql, args![now.as_millisecond(), words(drafts), used, drafts.len() as u64])
+    let rows = more.len();
+    let used = List::new(vec![Column::Ints(subnets), Column::Ints(pools), Column::Ints(more)], rows);
+    (sql, args![now.as_millisecond(), words(drafts, drafts.len()), used, drafts.len() as u64])
 }
 
 /// SQLite's statements, each value by itself.
@@ -176,14 +185,13 @@ fn by_values(
 ) -> Result<Vec<(&'static str, Vec<Value>)>> {
     let mut statements = Vec::with_capacity(5);
     if let Some((size, room)) = size(takes) {
-        statements.push((SIZED_RESTED[size], takers(takes).into_values(room)));
+        statements.push((SIZED_RESTED[size], args![takers(takes, room)]));
     }
     for (texts, drafts) in [(SIZED_TAKE, takes), (SIZED_GIVE_BACK, returns)] {
         let Some((size, room)) = size(drafts) else { continue };
         let used: Vec<_> =
             used(drafts).into_iter().map(|((subnet, pool), used)| (subnet, pool, used)).collect();
-        statements
-            .push((texts[size], [words(drafts).into_values(room), args![now.as_millisecond()]].concat()));
+        statements.push((texts[size], args![words(drafts, room), now.as_millisecond()]));
         statements.push((COUNT, args![drafts.len() as u64, rows(&used)?]));
     }
     Ok(statements)
@@ -218,11 +226,11 @@ fn texts(drafts: &[Draft<'_>], of: Texts) -> Column {
     Column::Texts(drafts.iter().map(of).collect())
 }
 
-/// The words of the drafts with what they count on.
-fn words(drafts: &[Draft<'_>]) -> List {
+/// The words of the drafts with what they count on, in so many rows.
+fn words(drafts: &[Draft<'_>], rows: usize) -> List {
     let ints = |of: Ints| ints(drafts, of);
     let texts = |of: Texts| texts(drafts, of);
-    List(vec![
+    let columns = vec![
         ints(|draft| Some(draft.holder.id)),
         ints(|draft| Some(draft.holder.version)),
         ints(|draft| Some(draft.row.claim)),
@@ -242,16 +250,18 @@ fn words(drafts: &[Draft<'_>]) -> List {
         texts(|draft| draft.row.pod_name.clone()),
         texts(|draft| draft.row.pod_uid.clone()),
         ints(|draft| Some(draft.holder.subnet_version)),
-    ])
+    ];
+    List::new(columns, rows)
 }
 
-/// Which attachments are about to take which addresses.
-fn takers(drafts: &[Draft<'_>]) -> List {
-    List(vec![
+/// Which attachments are about to take which addresses, in so many rows.
+fn takers(drafts: &[Draft<'_>], rows: usize) -> List {
+    let columns = vec![
         ints(drafts, |draft| Some(draft.row.subnet)),
         ints(drafts, |draft| Some(draft.row.at_offset)),
         texts(drafts, |draft| Some(draft.row.network.clone())),
         texts(drafts, |draft| Some(draft.row.container_id.clone())),
         texts(drafts, |draft| Some(draft.row.if_name.clone())),
-    ])
+    ];
+    List::new(columns, rows)
 }

@@ -99,17 +99,15 @@ macro_rules! holders {
     ($list:literal, $group:literal, $lock:literal) => {
         concat!(
             "SELECT node.id, node.name, node.version, node.pool, node.subnet, subnet.version AS subnet_version,
-                 subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6, node.allocator, node.state, node.deletion, node.machine, node.claim, node.boot_id, node.boot_seq,
-                 node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
+                 subnet.cidr4, subnet.cidr6, subnet.gateway4, subnet.gateway6, node.allocator, node.state, node.deletion,
+                 node.machine, node.claim, node.boot_id, node.boot_seq, node.floor_seq, node.last_contact, block.id AS block, block.version AS block_version,
                  (SELECT ",
             $group,
             " FROM extent WHERE extent.block = block.id) AS extents
              FROM ",
             $list,
-            " AS wanted
-             JOIN node ON node.name = wanted.value ->> 0
-             JOIN block ON block.node = node.id
-             JOIN subnet ON subnet.id = node.subnet ",
+            " AS wanted CROSS JOIN node CROSS JOIN block CROSS JOIN subnet
+             WHERE node.name = wanted.value ->> 0 AND block.node = node.id AND subnet.id = node.subnet ",
             $lock
         )
     };

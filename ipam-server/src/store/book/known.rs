@@ -1,7 +1,7 @@
 use super::{Book, Holder};
 use ipam_api::names::NodeName;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,9 +25,13 @@ impl KnownHolders {
         self.lock().get(name).cloned()
     }
 
-    /// Keeps the nodes of a book that was committed.
-    pub(in crate::store) fn keep(&self, book: Book) {
+    /// Keeps the nodes of a book that was committed, and forgets those that it was to have and that are not there (any
+    /// more): their words would never be confirmed, nor those that are said with them.
+    pub(in crate::store) fn keep(&self, book: Book, wanted: &BTreeSet<&NodeName>) {
         let mut known = self.lock();
+        for gone in wanted.iter().filter(|name| !book.holders.contains_key(**name)) {
+            known.remove(*gone);
+        }
         let new = book.holders.keys().filter(|name| !known.contains_key(*name)).count();
         if known.len() + new > MOST {
             known.clear();

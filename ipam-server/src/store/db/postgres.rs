@@ -1,14 +1,14 @@
 //! PostgreSQL: a server that several replicas of the service share.
 //!
 //! What a transaction decides on must not change under its hands. SQLite has one writer; here locks
-//! do it, taken in one order: the plan, then nodes by their ids, then the uses of tokens. Whoever plans has the plan
+//! do it, taken in one order: the plan, then nodes by their ids, then the counts of what is used or the uses of tokens. Whoever plans has the plan
 //! alone, everybody else who writes has it together with others of its kind. So transactions of one service never
 //! wait for each other in a circle, and each sees what those before it have committed (READ COMMITTED takes
 //! a snapshot a statement, after the lock).
 
 mod at_once;
 
-use super::{Changed, Done, Migrated, PoolUse, PostgresUrl, Scope, Value, steps::run};
+use super::{Changed, Migrated, PoolUse, PostgresUrl, Scope, Value, steps::run};
 use crate::store::{Result, StoreError};
 use at_once::AtOnce;
 use sqlx::{
@@ -178,7 +178,7 @@ impl PostgresDb {
     }
 
     /// Runs a statement that is a transaction of its own ([`AtOnce::run`]).
-    pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Done<PgRow>> {
+    pub(super) async fn at_once(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
         self.at_once.run(sql, args).await
     }
 

@@ -3,7 +3,6 @@
 use crate::store::{Result, StoreError};
 use futures::{Stream, TryStreamExt};
 use serde::Serialize;
-use serde_json::Value as Json;
 use sqlx::{Database, Either, Encode, Postgres, SqlSafeStr, Sqlite, Type, query::Query};
 use std::pin::pin;
 
@@ -49,14 +48,17 @@ pub(in crate::store) use statements;
 pub(in crate::store) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
-    /// Comes last: where it is several values, how many is the statement's business.
+    /// Several values; how many is the statement's business.
     List(List),
 }
 
-/// Rows of several columns. To SQLite they are one value, a JSON list of lists; to PostgreSQL an array for each column,
-/// which it unpacks in a fraction of the time that JSON takes.
+/// Rows of several columns. To PostgreSQL they are an array for each column, which it unpacks in a fraction of the time that
+/// JSON takes; to SQLite every value is one by itself, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::store) struct List(pub(in crate::store) Vec<Column>);
+pub(in crate::store) struct List {
+    columns: Vec<Column>,
+    rows: usize,
+}
 
 /// A column of a [`List`], as long as the others of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,33 +68,22 @@ pub(in crate::store) enum Column {
 }
 
 impl List {
-    /// The values row by row, with nothing in those that are missing of so many rows.
-    pub(in crate::store) fn into_values(self, rows: usize) -> Vec<Value> {
-        let columns = self.0.len();
-        let mut values = vec![Value::Int(None); rows * columns];
-        for (at, column) in self.0.into_iter().enumerate() {
-            let places = values.iter_mut().skip(at).step_by(columns);
+    /// Columns of so many rows; what is missing of them is nothing.
+    pub(in crate::store) fn new(columns: Vec<Column>, rows: usize) -> Self {
+        Self { columns, rows }
+    }
+
+    fn into_values(self) -> Vec<Value> {
+        let width = self.columns.len();
+        let mut values = vec![Value::Int(None); self.rows * width];
+        for (at, column) in self.columns.into_iter().enumerate() {
+            let places = values.iter_mut().skip(at).step_by(width);
             match column {
                 Column::Ints(ints) => places.zip(ints).for_each(|(place, int)| *place = int.into()),
                 Column::Texts(texts) => places.zip(texts).for_each(|(place, text)| *place = text.into()),
             }
         }
         values
-    }
-
-    fn to_json(&self) -> String {
-        let length = self.0.first().map_or(0, |column| match column {
-            Column::Ints(values) => values.len(),
-            Column::Texts(values) => values.len(),
-        });
-        let row = |at: usize| -> Json {
-            let value = |column: &Column| match column {
-                Column::Ints(values) => Json::from(values.get(at).copied().flatten()),
-                Column::Texts(values) => Json::from(values.get(at).cloned().flatten()),
-            };
-            self.0.iter().map(value).collect()
-        };
-        (0..length).map(row).collect::<Json>().to_string()
     }
 }
 
@@ -109,7 +100,7 @@ impl TakesLists for Sqlite {
         query: Query<'static, Self, Self::Arguments>,
         list: List,
     ) -> Query<'static, Self, Self::Arguments> {
-        query.bind(list.to_json())
+        list.into_values().into_iter().fold(query, bind)
     }
 }
 
@@ -118,7 +109,7 @@ impl TakesLists for Postgres {
         query: Query<'static, Self, Self::Arguments>,
         list: List,
     ) -> Query<'static, Self, Self::Arguments> {
-        list.0.into_iter().fold(query, |query, column| match column {
+        list.columns.into_iter().fold(query, |query, column| match column {
             Column::Ints(values) => query.bind(values),
             Column::Texts(values) => query.bind(values),
         })
@@ -170,32 +161,34 @@ where
     Option<i64>: for<'q> Encode<'q, D> + Type<D>,
     Option<String>: for<'q> Encode<'q, D> + Type<D>,
 {
-    args.into_iter().fold(sqlx::query(sql), |query, value| match value {
+    args.into_iter().fold(sqlx::query(sql), bind)
+}
+
+fn bind<D: TakesLists>(
+    query: Query<'static, D, D::Arguments>,
+    value: Value,
+) -> Query<'static, D, D::Arguments>
+where
+    Option<i64>: for<'q> Encode<'q, D> + Type<D>,
+    Option<String>: for<'q> Encode<'q, D> + Type<D>,
+{
+    match value {
         Value::Int(value) => query.bind(value),
         Value::Text(value) => query.bind(value),
         Value::List(list) => D::bind_list(query, list),
-    })
+    }
 }
 
-/// What became of a statement.
-#[derive(Debug)]
-pub(in crate::store) struct Done<T> {
-    pub(in crate::store) rows: Vec<T>,
-    /// How many rows it changed, of one that changes rows.
-    pub(in crate::store) changed: u64,
-}
-
-/// What became of each of several statements.
-pub(super) async fn each_done<Q, R>(
+/// The rows of each of several statements.
+pub(super) async fn rows_of_each<Q, R>(
     steps: impl Stream<Item = Result<Either<Q, R>, sqlx::Error>>,
-    changed: fn(&Q) -> u64,
-) -> Result<Vec<Done<R>>, sqlx::Error> {
-    let (mut steps, mut done, mut rows) = (pin!(steps), Vec::new(), Vec::new());
+) -> Result<Vec<Vec<R>>, sqlx::Error> {
+    let (mut steps, mut each, mut rows) = (pin!(steps), Vec::new(), Vec::new());
     while let Some(step) = steps.try_next().await? {
         match step {
             Either::Right(row) => rows.push(row),
-            Either::Left(end) => done.push(Done { rows: std::mem::take(&mut rows), changed: changed(&end) }),
+            Either::Left(_) => each.push(std::mem::take(&mut rows)),
         }
     }
-    Ok(done)
+    Ok(each)
 }

@@ -1,8 +1,8 @@
 //! SQLite: a file of this machine, written by one connection at a time.
 
 use super::{
-    Done, Migrated, PoolUse, Value,
-    sql::{bound, each_done},
+    Migrated, PoolUse, Value,
+    sql::{bound, rows_of_each},
     steps::run,
     trouble::is_busy,
 };
@@ -13,8 +13,8 @@ use sqlx::{
     pool::PoolConnection,
     query::Query,
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult,
-        SqliteRow, SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
     },
 };
 use std::{path::Path, time::Duration};
@@ -104,12 +104,16 @@ impl SqliteDb {
     pub(super) async fn at_once(
         &self,
         statements: Vec<(&'static str, Vec<Value>)>,
-    ) -> Result<Vec<Done<SqliteRow>>, sqlx::Error> {
+    ) -> Result<Vec<Vec<SqliteRow>>, sqlx::Error> {
         let count = statements.len();
         let (texts, args): (Vec<&str>, Vec<Vec<Value>>) = statements.into_iter().unzip();
         let text = AssertSqlSafe(format!("BEGIN IMMEDIATE; {}; COMMIT", texts.join("; ")));
         let mut job = Job { connection: Some(self.writer.acquire().await?) };
+        // Nothing after its last statement means that its thread has ended, and nobody knows how far it came.
         let outcome = job.run(bound(text, args.concat())).await;
+        let outcome = outcome.and_then(|each| {
+            if each.len() == count + 2 { Ok(each) } else { Err(sqlx::Error::WorkerCrashed) }
+        });
         match &outcome {
             Ok(_) => job.ends(),
             Err(_) => job.is_undone().await,
@@ -142,9 +146,9 @@ impl Job {
     async fn run(
         &mut self,
         query: Query<'static, Sqlite, SqliteArguments>,
-    ) -> Result<Vec<Done<SqliteRow>>, sqlx::Error> {
+    ) -> Result<Vec<Vec<SqliteRow>>, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
-        each_done(connection.fetch_many(query), SqliteQueryResult::rows_affected).await
+        rows_of_each(connection.fetch_many(query)).await
     }
 
     /// It has committed.

@@ -66,6 +66,8 @@ macro_rules! select_own {
     };
 }
 
+// CROSS JOIN: SQLite keeps the order, and so begins with the list, whatever it believes to be in the tables.
+
 const BY_NAME: &str = select_node!("WHERE n.name = $1");
 pub(super) const BY_ID: &str = select_node!("WHERE n.id = $1");
 pub(super) const PAGE: &str = select_own!("WHERE n.name > $1 ORDER BY n.name LIMIT $2");
@@ -75,27 +77,27 @@ pub(super) const PAGE_OF_POOL: &str = select_own!(
 
 /// New nodes by their claims.
 const BY_CLAIMS: Sql = over!(
-    select_own!("JOIN "),
+    concat!("SELECT ", own_columns!(), " FROM "),
     "$1",
-    " AS wanted ON n.claim = CAST(wanted.value ->> 0 AS BIGINT) ORDER BY n.claim"
+    " AS wanted CROSS JOIN node AS n CROSS JOIN block AS b
+    WHERE n.claim = CAST(wanted.value ->> 0 AS BIGINT) AND b.node = n.id
+    ORDER BY n.claim"
 );
 
 /// Pools, each with a subnet that nodes of it are in.
 const HOMES: Sql = over!(
     concat!("SELECT p.id AS pool, s.id AS subnet, ", home_columns!(), " FROM "),
     "$1",
-    " AS wanted
-    JOIN pool AS p ON p.id = CAST(wanted.value ->> 0 AS BIGINT)
-    JOIN subnet AS s ON s.id = CAST(wanted.value ->> 1 AS BIGINT)
-    JOIN vnet AS v ON v.id = s.vnet"
+    " AS wanted CROSS JOIN pool AS p CROSS JOIN subnet AS s CROSS JOIN vnet AS v
+    WHERE p.id = CAST(wanted.value ->> 0 AS BIGINT) AND s.id = CAST(wanted.value ->> 1 AS BIGINT)
+        AND v.id = s.vnet"
 );
 
 const RANGES: Sql = over!(
     "SELECT b.node, e.first, e.next, e.leaving FROM ",
     "$1",
-    " AS wanted
-    JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
-    JOIN extent AS e ON e.block = b.id
+    " AS wanted CROSS JOIN block AS b CROSS JOIN extent AS e
+    WHERE b.node = CAST(wanted.value ->> 0 AS BIGINT) AND e.block = b.id
     ORDER BY e.first"
 );
 
@@ -104,24 +106,19 @@ macro_rules! resting {
         concat!(
             "SELECT b.node, a.at_offset, a.since FROM ",
             $list,
-            " AS wanted
-            JOIN block AS b ON b.node = CAST(wanted.value ->> 0 AS BIGINT)
-            JOIN pool AS p ON p.id = b.pool
-            JOIN extent AS e ON e.block = b.id
-            JOIN ",
+            " AS wanted CROSS JOIN block AS b CROSS JOIN pool AS p CROSS JOIN extent AS e CROSS JOIN ",
             $rows,
             "
-            WHERE a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
+            WHERE b.node = CAST(wanted.value ->> 0 AS BIGINT) AND p.id = b.pool AND e.block = b.id
+                AND a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
+                AND a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
             ORDER BY a.at_offset"
         )
     };
 }
 
 const RESTING: Sql = Sql {
-    sqlite: resting!(
-        "json_each($1)",
-        "allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next"
-    ),
+    sqlite: resting!("json_each($1)", "allocation AS a"),
     // Where few addresses of the ledger are released PostgreSQL would begin with those, by reading all of it. OFFSET keeps
     // it from that.
     postgres: resting!(
@@ -129,15 +126,15 @@ const RESTING: Sql = Sql {
         "LATERAL (SELECT * FROM allocation
                   WHERE allocation.subnet = e.subnet
                     AND allocation.at_offset >= e.first AND allocation.at_offset < e.next
-                  OFFSET 0) AS a ON true"
+                  OFFSET 0) AS a"
     ),
 };
 
 const CONFLICTS: Sql = over!(
     "SELECT c.node, c.at_offset, c.mac, c.seen_at FROM ",
     "$1",
-    " AS wanted
-    JOIN conflict AS c ON c.node = CAST(wanted.value ->> 0 AS BIGINT)
+    " AS wanted CROSS JOIN conflict AS c
+    WHERE c.node = CAST(wanted.value ->> 0 AS BIGINT)
     ORDER BY c.at_offset"
 );
 

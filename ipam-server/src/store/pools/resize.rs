@@ -31,7 +31,7 @@ const CLAIMED: &str = "SELECT b.id, b.subnet, b.version,
 const HELD: Sql = over!(
     "SELECT a.block, a.node, a.at_offset FROM ",
     "$1",
-    " AS wanted JOIN allocation AS a ON a.block = CAST(wanted.value ->> 0 AS BIGINT)
+    " AS wanted CROSS JOIN allocation AS a WHERE a.block = CAST(wanted.value ->> 0 AS BIGINT)
     ORDER BY a.subnet, a.at_offset"
 );
 const NEXT_VERSION: Sql = over!(

@@ -52,10 +52,8 @@ statements!(KNOWN, SHARES);
 const SHARES: Sql = over!(
     "SELECT ps.pool, ps.subnet, v.name, s.name, ps.nodes FROM ",
     "$1",
-    " AS wanted
-    JOIN pool_subnet AS ps ON ps.pool = CAST(wanted.value ->> 0 AS BIGINT)
-    JOIN subnet AS s ON s.id = ps.subnet
-    JOIN vnet AS v ON v.id = s.vnet
+    " AS wanted CROSS JOIN pool_subnet AS ps CROSS JOIN subnet AS s CROSS JOIN vnet AS v
+    WHERE ps.pool = CAST(wanted.value ->> 0 AS BIGINT) AND s.id = ps.subnet AND v.id = s.vnet
     ORDER BY ps.pool, ps.position"
 );
 

@@ -27,9 +27,9 @@ pub(super) const BY_ID: &str = select_token!("WHERE t.id = $1");
 pub(super) const PAGE: &str = select_token!("WHERE t.id > $1 ORDER BY t.id LIMIT $2");
 pub(super) const OF_NODE: &str = select_token!("WHERE t.node = $1 ORDER BY t.created_at, t.id");
 const OF_NODES: Sql = over!(
-    "SELECT t.node, t.id, t.uses_left, t.expires_at, t.last_used_at FROM token AS t JOIN ",
+    "SELECT t.node, t.id, t.uses_left, t.expires_at, t.last_used_at FROM ",
     "$1",
-    " AS wanted ON t.node = wanted.value ->> 0 ORDER BY t.created_at, t.id"
+    " AS wanted CROSS JOIN token AS t WHERE t.node = wanted.value ->> 0 ORDER BY t.created_at, t.id"
 );
 const INSERT: &str = "INSERT INTO token (id, hash, name, role, node, pool, uses_left, node_token_seconds,
         created_at, created_by, expires_at)

@@ -83,7 +83,7 @@ macro_rules! confirmed_by_postgres {
 
 // An address that somebody holds, or of which there is a newer word, would get no state, which may not be.
 macro_rules! take {
-    ($now:literal) => {
+    ($now:literal, $if:expr) => {
         concat!(
             "
             INSERT INTO allocation (subnet, at_offset, state, node_name, network, container_id, if_name,
@@ -93,7 +93,9 @@ macro_rules! take {
                    CAST(",
             $now,
             " AS BIGINT), claim, boot_seq, seq, id, block, extent_first, extent_next
-            FROM confirmed WHERE true
+            FROM confirmed WHERE ",
+            $if,
+            "
             ",
             in_place!(
                 "CASE WHEN allocation.state = 'released' AND (allocation.claim <> excluded.claim
@@ -105,7 +107,7 @@ macro_rules! take {
 }
 
 macro_rules! give_back {
-    ($now:literal) => {
+    ($now:literal, $if:expr) => {
         concat!(
             "
             UPDATE allocation
@@ -118,24 +120,34 @@ macro_rules! give_back {
                 AND allocation.node = confirmed.id AND allocation.network = confirmed.network
                 AND allocation.container_id = confirmed.container_id AND allocation.if_name = confirmed.if_name
                 AND allocation.claim = confirmed.claim AND allocation.boot_seq = confirmed.boot_seq
-                AND allocation.seq < confirmed.seq"
+                AND allocation.seq < confirmed.seq AND ",
+            $if
         )
     };
 }
 
-// The list after the words is how many more are used in which subnet by which pool; the number after it, how many rows
-// there are to be. Where there are others nothing is done.
+// How many words there are: where others are confirmed, as none is while somebody plans, nothing is done.
+macro_rules! all_confirmed {
+    () => {
+        "(SELECT COUNT(*) FROM confirmed) = $24"
+    };
+}
+
+// How many more are used ($21 to $23) in which subnet by which pool, of what was confirmed or written.
 macro_rules! counted {
-    ($rows:literal) => {
+    ($used:literal) => {
         concat!(
             ", counted AS (
                 INSERT INTO usage (subnet, pool, slot, used)
                 SELECT change.subnet, change.pool, ",
             slot!(),
-            ", CASE (SELECT COUNT(*) FROM ",
-            $rows,
-            ") WHEN $24 THEN change.used END
+            ", ",
+            $used,
+            "
                 FROM unnest($21::BIGINT[], $22::BIGINT[], $23::BIGINT[]) AS change (subnet, pool, used)
+                WHERE ",
+            all_confirmed!(),
+            "
                 ",
             added!(),
             ")"
@@ -143,12 +155,12 @@ macro_rules! counted {
     };
 }
 
-/// PostgreSQL: attachments begin to hold addresses that nobody holds; since when those had rested that were another's. It
-/// sees for that what was there before, where there was something.
+/// PostgreSQL: attachments begin to hold addresses that nobody holds; a row for each, with since when it had rested if it
+/// was another's. It sees for that what was there before, where there was something.
 pub(super) const TAKE: &str = concat!(
     confirmed_by_postgres!(),
-    counted!("confirmed"),
-    take!("$1"),
+    counted!("change.used"),
+    take!("$1", all_confirmed!()),
     "
     RETURNING CASE WHEN allocation.xmax <> 0 THEN
         (SELECT before.since FROM allocation AS before
@@ -157,16 +169,16 @@ pub(super) const TAKE: &str = concat!(
                  <> (allocation.network, allocation.container_id, allocation.if_name)) END AS rested_since"
 );
 
-/// PostgreSQL: attachments give back what they hold.
+/// PostgreSQL: attachments give back what they hold; a row for each. Where one does not the count gets what may not be null.
 pub(super) const GIVE_BACK: &str = concat!(
     confirmed_by_postgres!(),
     ", written AS (",
-    give_back!("$1"),
+    give_back!("$1", all_confirmed!()),
     "
     RETURNING allocation.block)",
-    counted!("written"),
+    counted!("CASE (SELECT COUNT(*) FROM written) WHEN $24 THEN change.used END"),
     "
-    SELECT CAST(NULL AS BIGINT) AS rested_since FROM written WHERE false"
+    SELECT CAST(NULL AS BIGINT) AS rested_since FROM written"
 );
 
 // So many rows of values.
@@ -213,13 +225,13 @@ macro_rules! rested_before {
 
 macro_rules! take_by_sqlite {
     ($rows:tt) => {
-        concat!(confirmed_by_sqlite!($rows), take!("?"))
+        concat!(confirmed_by_sqlite!($rows), take!("?", "true"))
     };
 }
 
 macro_rules! give_back_by_sqlite {
     ($rows:tt) => {
-        concat!(confirmed_by_sqlite!($rows), give_back!("?"))
+        concat!(confirmed_by_sqlite!($rows), give_back!("?", "true"))
     };
 }
 
@@ -232,8 +244,8 @@ pub(super) const SIZED_TAKE: [&str; 5] = sized!(take_by_sqlite);
 /// SQLite: attachments give back what they hold.
 pub(super) const SIZED_GIVE_BACK: [&str; 5] = sized!(give_back_by_sqlite);
 
-/// SQLite: how many more are used in which subnet by which pool ($2), if the statement before this one wrote as many rows
-/// as it was to ($1); else this one ends at what may not be null, and nothing was done.
+/// SQLite: how many more are used in which subnet by which pool, if the statement before this one wrote as many rows as it
+/// was to; else this one ends at what may not be null, and nothing was done.
 pub(super) const COUNT: &str = concat!(
     "INSERT INTO usage (subnet, pool, slot, used)
     SELECT change.value ->> 0, change.value ->> 1, 0, CASE changes() WHEN ? THEN change.value ->> 2 END

@@ -81,6 +81,33 @@ async fn a_word_that_is_not_newer_is_not_written() {
 }
 
 #[tokio::test]
+async fn where_one_word_is_not_confirmed_none_is() {
+    let world = World::new("node").await;
+    let (shim, known) = known(&world).await;
+    let used = async || world.store.capacity().await.unwrap().pools[0].used;
+    // The first address is held; nobody holds the third.
+    let takes = [hold(&shim, 11, "b", 1), hold(&shim, 12, "c", 0)];
+    assert_eq!(tried(&world, &known, &takes).await, [None, None]);
+    let returns = [release(&shim, 13, "a", 0), release(&shim, 14, "d", 2)];
+    assert_eq!(tried(&world, &known, &returns).await, [None, None]);
+    assert_eq!((held(&world).await, used().await), (vec!["a".to_owned()], 1));
+    assert_eq!(tried(&world, &known, &[hold(&shim, 15, "b", 1)]).await, [Some("held")]);
+    assert_eq!(used().await, 2);
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_known_no_more() {
+    let world = World::new("node").await;
+    let (shim, known) = known(&world).await;
+    world.store.delete_node(&shim.name, VmState::Gone, &Change::default()).await.unwrap();
+    let late = [hold(&shim, 11, "b", 1)];
+    assert_eq!(tried(&world, &known, &late).await, [None]);
+    assert!(known.get(&shim.name).is_some(), "it is known until it is looked for");
+    allocations::commit(&world.store.db, &known, world.clock.now(), &late).await.unwrap();
+    assert!(known.get(&shim.name).is_none());
+}
+
+#[tokio::test]
 async fn one_word_of_an_address_and_of_an_attachment_is_written_at_once() {
     let world = World::new("node").await;
     let (shim, known) = known(&world).await;

@@ -1,16 +1,13 @@
 //! Statements that are transactions of their own, in one round trip each.
 
 use super::{
-    super::{
-        sql::{bound, each_done},
-        trouble::has_ended,
-    },
-    ABANDONED, BATCHES, CONNECT, Done, Patience, Purpose, Value, admit, answered, silent,
+    super::{sql::bound, trouble::has_ended},
+    ABANDONED, BATCHES, CONNECT, Patience, Purpose, Value, admit, answered, silent,
 };
 use crate::store::Result;
 use sqlx::{
-    Connection, Executor, PgConnection,
-    postgres::{PgConnectOptions, PgQueryResult, PgRow},
+    Connection, PgConnection,
+    postgres::{PgConnectOptions, PgRow},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -54,7 +51,7 @@ impl AtOnce {
     ///
     /// Whoever waits for an answer waits no longer than for any other statement. The connection keeps its place for
     /// longer: its server may be there, and wait for a standby, and another connection would wait as well.
-    pub(super) async fn run(&self, sql: &'static str, args: Vec<Value>) -> Result<Done<PgRow>> {
+    pub(super) async fn run(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>> {
         let places = Arc::clone(&self.places);
         let place =
             answered(
@@ -63,7 +60,7 @@ impl AtOnce {
             );
         let mut answer = Box::pin(self.clone().answer(place.await?, sql, args));
         match tokio::time::timeout(Patience::Usual.statement(), &mut answer).await {
-            Ok(done) => Ok(done?),
+            Ok(rows) => Ok(rows?),
             Err(_) => {
                 tokio::spawn(tokio::time::timeout(ABANDONED, answer));
                 Err(silent("it has not said whether a statement was done").into())
@@ -76,7 +73,7 @@ impl AtOnce {
         _place: OwnedSemaphorePermit,
         sql: &'static str,
         args: Vec<Value>,
-    ) -> Result<Done<PgRow>, sqlx::Error> {
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
         loop {
             let idle = self.idle().pop();
             let was_idle = idle.is_some();
@@ -84,14 +81,13 @@ impl AtOnce {
                 Some(connection) => connection,
                 None => answered(CONNECT, self.connect()).await?,
             };
-            let steps = connection.fetch_many(bound(sql, args.clone()));
-            match each_done(steps, PgQueryResult::rows_affected).await {
+            match bound(sql, args.clone()).fetch_all(&mut connection).await {
                 Err(error) if has_ended(&error) && was_idle => {}
                 Err(error) if has_ended(&error) => return Err(error),
                 // One that was refused is of a server that is well.
                 outcome => {
                     self.idle().push(connection);
-                    return outcome?.pop().ok_or(sqlx::Error::RowNotFound);
+                    return outcome;
                 }
             }
         }
