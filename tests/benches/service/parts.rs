@@ -110,8 +110,13 @@ async fn sized(database: &Database, size: Size) -> Result<Sized> {
     let next = load::claim(&admin, &pool, nodes.into_iter(), 64).await?;
     tell(&format!("  next of 900, 64x  {next}"));
 
-    let (first, capacity) = reads::capacity(&admin, 50).await?;
-    tell(&format!("  capacity          {capacity}  (the first {:.1} ms)", first.as_secs_f64() * 1000.0));
+    let reads::Asked { of_a_new_plan, often, after_a_pause } = reads::capacity(&admin, 50).await?;
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    tell(&format!(
+        "  capacity          {often}  (of a new plan {:.1}, after a pause {:.1} ms)",
+        ms(of_a_new_plan),
+        ms(after_a_pause)
+    ));
     for path in ["/v1/allocations", "/v1/nodes", "/v1/events", "/v1/nodes/n1/allocations"] {
         let (rows, pages) = reads::pages(&service, &token, path).await?;
         tell(&format!("  {path:17} {pages}  slowest {:.1} ms, {rows} rows", pages.ms(100.0)));

@@ -5,21 +5,36 @@ use anyhow::{Context, Result, ensure};
 use ipam_api::client::Client;
 use std::time::{Duration, Instant};
 
-/// Times of `GET /v1/capacity`, the first one apart; asked ten times a second.
-pub(crate) async fn capacity(client: &Client, times: usize) -> Result<(Duration, Figures)> {
-    let began = Instant::now();
-    client.capacity().await?;
-    let first = began.elapsed();
+/// Nobody has asked for so long.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Times of `GET /v1/capacity`.
+pub(crate) struct Asked {
+    /// When the plan had changed.
+    pub(crate) of_a_new_plan: Duration,
+    /// Ten times a second.
+    pub(crate) often: Figures,
+    /// After a pause.
+    pub(crate) after_a_pause: Duration,
+}
+
+/// Asks for capacity.
+pub(crate) async fn capacity(client: &Client, times: usize) -> Result<Asked> {
+    let once = async || -> Result<Duration> {
+        let began = Instant::now();
+        client.capacity().await?;
+        Ok(began.elapsed())
+    };
+    let of_a_new_plan = once().await?;
     let mut figures = Figures::new()?;
     let whole = Instant::now();
     for _ in 0..times {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let asked = Instant::now();
-        client.capacity().await?;
-        figures.done(asked.elapsed());
+        figures.done(once().await?);
     }
     figures.took = whole.elapsed();
-    Ok((first, figures))
+    tokio::time::sleep(PAUSE).await;
+    Ok(Asked { of_a_new_plan, often: figures, after_a_pause: once().await? })
 }
 
 /// Times of all pages of a list, read from its beginning to its end; how many rows.
