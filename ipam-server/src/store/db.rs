@@ -186,7 +186,12 @@ impl Db {
         match &self.make {
             Make::Sqlite(db) => {
                 let _timer = self.measures.time(Operation::Nodes);
-                Ok(db.at_once(statements).await?.iter().map(records).collect::<Result<_, _>>()?)
+                Ok(db
+                    .at_once(statements)
+                    .await?
+                    .iter()
+                    .map(|rows| records(rows))
+                    .collect::<Result<_, _>>()?)
             }
             Make::Postgres(db) => {
                 let mut found = Vec::with_capacity(statements.len());
@@ -310,7 +315,7 @@ impl Db {
     }
 }
 
-fn records<R: Row, T: for<'r> FromRow<'r, R>>(rows: &Vec<R>) -> Result<Vec<T>, sqlx::Error> {
+fn records<R: Row, T: for<'r> FromRow<'r, R>>(rows: &[R]) -> Result<Vec<T>, sqlx::Error> {
     rows.iter().map(T::from_row).collect()
 }
 

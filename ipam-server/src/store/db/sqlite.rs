@@ -116,7 +116,7 @@ impl SqliteDb {
         });
         match &outcome {
             Ok(_) => job.ends(),
-            Err(_) => job.is_undone().await,
+            Err(_) => job.undo().await,
         }
         // Between the beginning and the end.
         Ok(outcome?.into_iter().skip(1).take(count).collect())
@@ -156,7 +156,7 @@ impl Job {
         drop(self.connection.take());
     }
 
-    async fn is_undone(mut self) {
+    async fn undo(mut self) {
         if let Some(connection) = &mut self.connection
             && connection.execute("ROLLBACK").await.is_ok()
         {
