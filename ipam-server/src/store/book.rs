@@ -51,14 +51,14 @@ macro_rules! rows_named {
         concat!(
             "SELECT allocation.* FROM ",
             $at,
-            " AS wanted
-            JOIN allocation ON allocation.subnet = CAST(wanted.value ->> 0 AS BIGINT)
+            " AS wanted CROSS JOIN allocation
+            WHERE allocation.subnet = CAST(wanted.value ->> 0 AS BIGINT)
                 AND allocation.at_offset = CAST(wanted.value ->> 1 AS BIGINT)
             UNION ALL
             SELECT allocation.* FROM ",
             $of,
-            " AS wanted
-            JOIN allocation ON allocation.node = CAST(wanted.value ->> 0 AS BIGINT)
+            " AS wanted CROSS JOIN allocation
+            WHERE allocation.node = CAST(wanted.value ->> 0 AS BIGINT)
                 AND allocation.network = wanted.value ->> 1
                 AND allocation.container_id = wanted.value ->> 2
                 AND allocation.if_name = wanted.value ->> 3"

@@ -107,6 +107,10 @@ impl Store {
 
     async fn planned(&self, tx: &mut Tx) -> Result<Arc<Planned>> {
         let (change,): (i64,) = tx.fetch_one(CHANGES, args![]).await?;
+        // Another may have found it out while this one waited for a connection.
+        if let Some(known) = self.capacity.planned().clone().filter(|known| known.change == change) {
+            return Ok(known);
+        }
         let planned = Arc::new(planned(tx, change).await?);
         let mut known = self.capacity.planned();
         // Another may have read a later plan meanwhile.

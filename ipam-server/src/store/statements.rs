@@ -120,7 +120,7 @@ async fn no_statement_reads_a_filled_ledger_whole() {
 }
 
 /// Nor is a list read for every row of a table, which would be the way to go if the ledger were as small as it was when
-/// somebody had it counted. (For what changes rows by a list SQLite has no word to prevent it.)
+/// somebody had it counted. (What changes rows by a list is not looked at, nor a list in values.)
 #[tokio::test]
 async fn whatever_is_asked_by_a_list_begins_with_it() {
     let dir = tempfile::TempDir::new().unwrap();
