@@ -101,6 +101,9 @@ impl SqliteDb {
     /// Runs statements in a transaction of their own. To the thread that has the connection they are one job, as several
     /// statements of one text: otherwise each is two changes of threads more, which for few rows take longer than to
     /// write them.
+    ///
+    /// sqlx has announced that it will not take several statements in a text with values for ever
+    /// (launchbadge/sqlx#3108); each is a job of its own then.
     pub(super) async fn at_once(
         &self,
         statements: Vec<(&'static str, Vec<Value>)>,
