@@ -2,7 +2,7 @@
 
 use super::{
     Result, Store,
-    db::{Tx, args},
+    db::{Tx, args, statements},
     mutation::{CHANGES, stored},
     pools::{self, StoredPool},
     subnets,
@@ -18,7 +18,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-// What is claimed is the rest: a subnet is always tiled.
+// What is claimed is the rest: a subnet is always tiled. What ends and what leaves is grouped by what no index is ordered by
+// (CAST), or SQLite would read all extents in that order to find the few of them.
 const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         (SELECT CAST(COALESCE(SUM(e.next - e.first), 0) AS BIGINT) FROM extent AS e
          WHERE e.subnet = s.id AND e.kind = 'free') AS free,
@@ -33,12 +34,15 @@ const SUBNETS: &str = "SELECT s.id, v.name AS vnet, s.name, s.length,
         COALESCE(going.size, 0) AS leaving
     FROM subnet AS s
     JOIN vnet AS v ON v.id = s.vnet
-    LEFT JOIN (SELECT e.subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
+    LEFT JOIN (SELECT CAST(e.subnet AS BIGINT) AS subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
                FROM node AS n JOIN block AS b ON b.node = n.id JOIN extent AS e ON e.block = b.id
-               WHERE n.state = 'deleting' GROUP BY e.subnet) AS ending ON ending.subnet = s.id
-    LEFT JOIN (SELECT e.subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
-               FROM extent AS e WHERE e.leaving IS NOT NULL GROUP BY e.subnet) AS going ON going.subnet = s.id
+               WHERE n.state = 'deleting' GROUP BY 1) AS ending ON ending.subnet = s.id
+    LEFT JOIN (SELECT CAST(e.subnet AS BIGINT) AS subnet, CAST(SUM(e.next - e.first) AS BIGINT) AS size
+               FROM extent AS e WHERE e.leaving IS NOT NULL GROUP BY 1) AS going ON going.subnet = s.id
     ORDER BY v.name, s.name";
+
+statements!(SUBNETS);
+
 #[derive(Debug, sqlx::FromRow)]
 struct SubnetSums {
     id: i64,

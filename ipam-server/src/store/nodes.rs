@@ -117,7 +117,7 @@ impl Store {
             let row = get(&mut tx, name).await?;
             mutation::check(&change.precondition, &format!("node {name}"), Some(row.version))?;
             let was = row::view(&mut tx, &row, now.as_millisecond()).await?.value;
-            let departure = match decide(&row, vm)? {
+            let departure = match decide(&row, was.allocations, vm)? {
                 End::Now => {
                     free_node(&mut tx, row.id, now).await?;
                     Departure::Freed
@@ -159,20 +159,20 @@ enum End {
     WhenConfirmed,
 }
 
-fn decide(row: &NodeRow, vm: VmState) -> Result<End> {
+fn decide(row: &NodeRow, held: u64, vm: VmState) -> Result<End> {
     if vm == VmState::Gone {
         return Ok(End::Now);
     }
     Ok(match (row.allocator()?, row.state()?) {
-        (Allocator::Service, _) if row.allocations > 0 => {
+        (Allocator::Service, _) if held > 0 => {
             return Err(StoreError::InUse(format!(
-                "node {} holds {} addresses that the service picked for it: delete those allocations first, or delete the node with vmGone=true if its VM is gone",
-                row.name, row.allocations
+                "node {} holds {held} addresses that the service picked for it: delete those allocations first, or delete the node with vmGone=true if its VM is gone",
+                row.name
             )));
         }
         // No shim has used the block, so nothing answers for its addresses.
         (Allocator::Service, _) => End::Now,
-        (Allocator::Node, NodeState::Planned) if row.allocations == 0 => End::Now,
+        (Allocator::Node, NodeState::Planned) if held == 0 => End::Now,
         (Allocator::Node, _) => End::WhenConfirmed,
     })
 }

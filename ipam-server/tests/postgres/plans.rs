@@ -69,7 +69,7 @@ async fn no_large_table_is_read_whole() {
     }
     let mut raw = cluster.connect(DATABASE).await;
     fill(&mut raw, NODES, HELD).await;
-    // Hardly an address of the ledger is released: to begin with those would be to read all of it.
+    // Hardly an address of the ledger is released, and the planner knows it.
     raw.execute("ANALYZE").await.unwrap();
     // The first one's plans are of tables that were empty.
     store.close().await;

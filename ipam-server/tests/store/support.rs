@@ -6,7 +6,7 @@ use ipam_api::{
 };
 use ipam_server::{
     clock::Clock,
-    store::{Change, Commit, DatabaseUrl, Page, Store, StoreError, Turn},
+    store::{Change, Commit, DatabaseUrl, NodeFilter, Page, Store, StoreError, Turn},
 };
 use jiff::{SignedDuration, Timestamp};
 use std::{
@@ -217,6 +217,7 @@ impl World {
                 assert_eq!(number, now.cast_unsigned(), "{} of {which}", subnet.subnet);
             }
         }
+        self.check_lists(&mut connection).await;
         // The doctor asks the same and more, and must not cry wolf.
         let mut findings = self.store.consistency().await.unwrap().findings;
         findings.retain(|found| {
@@ -225,6 +226,45 @@ impl World {
         assert_eq!(findings, [], "{}", dump(&mut connection).await);
     }
 }
+
+impl World {
+    /// What is counted of pools and nodes is what the tables say.
+    async fn check_lists(&self, connection: &mut Raw) {
+        let pools = self.store.capacity().await.unwrap().pools.into_iter().map(|pool| {
+            format!("{} {} {} {} {}", pool.pool, pool.blocks, pool.claimed, pool.deleting, pool.leaving)
+        });
+        assert_eq!(pools.collect::<Vec<_>>(), connection.column::<String>(POOLS).await);
+
+        let nodes = self.store.nodes(&NodeFilter::default(), &page()).await.unwrap().items;
+        let held = nodes.iter().map(|node| format!("{} {}", node.name, node.allocations));
+        assert_eq!(held.collect::<Vec<_>>(), connection.column::<String>(HELD).await);
+        let resting = nodes.iter().flat_map(|node| {
+            node.resting.iter().map(|resting| format!("{} {}", node.name, resting.age_seconds))
+        });
+        let now = self.clock.now().as_millisecond().to_string();
+        let sql = RESTING.replace("$now", &now);
+        assert_eq!(resting.collect::<Vec<_>>(), connection.column::<String>(&sql).await);
+    }
+}
+
+const POOLS: &str = "SELECT p.name
+        || ' ' || CAST((SELECT COUNT(*) FROM block AS b WHERE b.pool = p.id) AS TEXT)
+        || ' ' || CAST((SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id) AS TEXT)
+        || ' ' || CAST((SELECT COUNT(*) FROM node AS n WHERE n.pool = p.id AND n.state = 'deleting') AS TEXT)
+        || ' ' || CAST((SELECT COALESCE(SUM(e.next - e.first), 0) FROM extent AS e JOIN block AS b ON b.id = e.block
+                        WHERE b.pool = p.id AND e.leaving IS NOT NULL) AS TEXT)
+    FROM pool AS p ORDER BY p.name";
+
+const HELD: &str =
+    "SELECT n.name || ' ' || CAST((SELECT COUNT(*) FROM allocation AS a WHERE a.node = n.id) AS TEXT)
+    FROM node AS n ORDER BY n.name";
+
+/// In the order of addresses.
+const RESTING: &str = "SELECT n.name || ' ' || CAST(($now - a.since) / 1000 AS TEXT)
+    FROM node AS n JOIN block AS b ON b.node = n.id JOIN pool AS p ON p.id = b.pool JOIN extent AS e ON e.block = b.id
+    JOIN allocation AS a ON a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
+    WHERE a.state = 'released' AND a.since > $now - p.rest_seconds * 1000
+    ORDER BY n.name, a.at_offset";
 
 async fn dump(connection: &mut Raw) -> String {
     let mut out = String::new();

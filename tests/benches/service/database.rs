@@ -60,11 +60,14 @@ impl Database {
         }
     }
 
-    /// Does what PostgreSQL does by itself some minutes after it was filled.
+    /// Does what the database does by itself some minutes after it was filled: PostgreSQL counts what there is for its
+    /// planner, SQLite never does.
     pub(crate) async fn settle(&self) -> Result<()> {
-        if let Self::Postgres(_) = self {
-            self.connect().await.execute("VACUUM (ANALYZE)").await?;
-        }
+        let sql = match self {
+            Self::Sqlite(_) => "DELETE FROM sqlite_stat1",
+            Self::Postgres(_) => "VACUUM (ANALYZE)",
+        };
+        self.connect().await.execute(sql).await?;
         Ok(())
     }
 

@@ -4,13 +4,14 @@
 //! a token of its own, names addresses of its block as its shim would, and waits for each answer. The service listens on
 //! plain HTTP and asks for credentials; `fsync` and `synchronous_commit` are on.
 //!
-//! * `pgbench -M prepared` inserts one row a transaction into a table of the same columns, without an index, over the
-//!   same PostgreSQL's socket: as fast as anything can be that makes each allocation durable on its own.
+//! * `pgbench -M prepared` inserts one row a transaction, over the same PostgreSQL's socket: into a table of the same columns
+//!   without an index, as fast as anything can be that makes each allocation durable on its own; and into one with the
+//!   ledger's keys, checks and indexes as well.
 //! * Large is 1,000,000 live allocations on 100,000 nodes, small 1,000 on 100. They are filled by SQL, as they would be
 //!   by nodes; the clients' own nodes come on top.
 //!
 //! `cargo bench -p vnet-tests --bench service -- postgres` runs one part: `postgres`, `sqlite`, `large`.
-//! `BENCH_SECONDS` is how long each measure of a rate takes.
+//! `BENCH_SECONDS` is how long each measure of a rate takes, `BENCH_CLIENTS` ("8 64") how many clients are compared.
 
 mod database;
 mod figures;

@@ -3,18 +3,24 @@ use crate::{
     figures::Figures,
     filling::{Size, make_pool, own},
     load::{self, Grower, Plot},
-    pgbench::Pgbench,
+    pgbench::{Pgbench, Table},
     reads,
     service::Service,
 };
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use std::{
     net::Ipv4Addr,
+    num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
 /// Clients at once, where the figures are compared.
-const CLIENTS: [usize; 3] = [1, 8, 64];
+fn clients() -> Result<Vec<usize>> {
+    let asked = std::env::var("BENCH_CLIENTS").unwrap_or_else(|_| "1 8 64".to_owned());
+    let asked: Option<Vec<NonZeroUsize>> = asked.split_whitespace().map(|word| word.parse().ok()).collect();
+    let asked = asked.filter(|asked| !asked.is_empty()).context("BENCH_CLIENTS: numbers, as in \"8 64\"")?;
+    Ok(asked.into_iter().map(NonZeroUsize::get).collect())
+}
 
 fn time() -> Duration {
     let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -30,18 +36,17 @@ pub(crate) async fn against_pgbench() -> Result<()> {
     let database = Database::postgres().await;
     let Database::Postgres(cluster) = &database else { return Ok(()) };
     let service = Service::start(&database).await?;
-    let mut plots = Size::SMALL.fill(&database, &service, &service.admin_token()?).await?;
+    let token = service.admin_token()?;
+    let mut plots = Size::SMALL.fill(&database, &service, &token).await?;
     let pgbench = Pgbench::prepare(&database).await?;
     tell("PostgreSQL, allocations over HTTP beside pgbench -M prepared (one row a transaction)");
-    for clients in CLIENTS {
-        let theirs = pgbench.run(cluster, clients, time()).await?;
-        let before = service.processor()?;
-        let ours = measure(&service, &mut plots, clients).await?;
-        let busy = (service.processor()? - before).as_secs_f64() / ours.took.as_secs_f64();
+    for clients in clients()? {
+        let theirs = pgbench.run(&database, cluster, Table::Bare, clients, time()).await?;
+        let keyed = pgbench.run(&database, cluster, Table::Keyed, clients, time()).await?;
+        let (ours, work) = worked(&service, &token, &mut plots, clients).await?;
+        let (ratio, of_keyed) = (ours.rate() / theirs, ours.rate() / keyed);
         tell(&format!(
-            "  {clients:2} clients  {ours}  pgbench {theirs:6.0}/s: {:.2}x  (service {:.0} % of a core)",
-            ours.rate() / theirs,
-            busy * 100.0
+            "  {clients:2} clients  {ours}  pgbench {theirs:6.0}/s: {ratio:.2}x, with keys {keyed:6.0}/s: {of_keyed:.2}x  ({work})"
         ));
     }
     Ok(())
@@ -51,13 +56,12 @@ pub(crate) async fn against_pgbench() -> Result<()> {
 pub(crate) async fn embedded() -> Result<()> {
     let database = Database::sqlite()?;
     let service = Service::start(&database).await?;
-    let mut plots = Size::SMALL.fill(&database, &service, &service.admin_token()?).await?;
+    let token = service.admin_token()?;
+    let mut plots = Size::SMALL.fill(&database, &service, &token).await?;
     tell("SQLite, allocations over HTTP");
-    for clients in CLIENTS {
-        let before = service.processor()?;
-        let ours = measure(&service, &mut plots, clients).await?;
-        let busy = (service.processor()? - before).as_secs_f64() / ours.took.as_secs_f64();
-        tell(&format!("  {clients:2} clients  {ours}  (service {:.0} % of a core)", busy * 100.0));
+    for clients in clients()? {
+        let (ours, work) = worked(&service, &token, &mut plots, clients).await?;
+        tell(&format!("  {clients:2} clients  {ours}  ({work})"));
     }
     Ok(())
 }
@@ -125,11 +129,33 @@ async fn sized(database: &Database, size: Size) -> Result<Sized> {
     Ok(Sized { rate: load.rate(), claim: claims.ms(50.0) })
 }
 
-/// A share of the nodes allocates; a little at first that does not count, so that all is warm.
+/// A rate, and what the service did for it.
+async fn worked(
+    service: &Service,
+    token: &str,
+    plots: &mut Vec<Plot>,
+    clients: usize,
+) -> Result<(Figures, String)> {
+    let mut crew = warm(service, plots, clients).await?;
+    let (mutations, batches) = service.batches(token).await?;
+    let before = service.processor()?;
+    let figures = load::allocate(&mut crew, time()).await?;
+    let busy = (service.processor()? - before).as_secs_f64() / figures.took.as_secs_f64();
+    let after = service.batches(token).await?;
+    let of_a_batch = (after.0 - mutations) / (after.1 - batches);
+    Ok((figures, format!("service {:.0} % of a core, {of_a_batch:.1} a batch", busy * 100.0)))
+}
+
 async fn measure(service: &Service, plots: &mut Vec<Plot>, clients: usize) -> Result<Figures> {
+    load::allocate(&mut warm(service, plots, clients).await?, time()).await
+}
+
+/// Clients with a share of the nodes, after a little that does not count, so that all is warm.
+async fn warm(service: &Service, plots: &mut Vec<Plot>, clients: usize) -> Result<Vec<Grower>> {
     let share = plots.len().min(128 + clients * 3);
+    ensure!(share >= clients, "there are not so many nodes left: give BENCH_CLIENTS fewer numbers");
     let share = plots.split_off(plots.len() - share);
     let mut crew = Grower::crew(service.address(), clients, share).await?;
     load::allocate(&mut crew, Duration::from_millis(500)).await?;
-    load::allocate(&mut crew, time()).await
+    Ok(crew)
 }

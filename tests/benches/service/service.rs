@@ -83,6 +83,20 @@ impl Service {
         Ok(kib * 1024.0 / 1e6)
     }
 
+    /// Mutations that it has written, and in how many batches.
+    pub(crate) async fn batches(&self, token: &str) -> Result<(f64, f64)> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://{}/metrics", self.address);
+        let text = http.get(url).bearer_auth(token).send().await?.error_for_status()?.text().await?;
+        let number = |name: &str| {
+            let line =
+                text.lines().find_map(|line| line.strip_prefix("ipam_batch_mutations_")?.strip_prefix(name));
+            line.and_then(|number| number.trim().parse().ok())
+                .with_context(|| format!("no {name} of batches"))
+        };
+        Ok((number("sum")?, number("count")?))
+    }
+
     /// Processor time that it has used.
     pub(crate) fn processor(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

@@ -29,8 +29,7 @@ macro_rules! own_columns {
     () => {
         "n.id, n.name, n.pool, n.subnet, n.own4, n.own6, n.uid, n.mac, n.allocator, n.state,
              n.deletion, n.claim, n.boot_id, n.boot_seq, n.last_contact, n.claimed_at, n.version,
-             b.id AS block, b.version AS block_version,
-             (SELECT COUNT(*) FROM allocation AS a WHERE a.block = b.id) AS allocations"
+             b.id AS block, b.version AS block_version"
     };
 }
 
@@ -93,41 +92,36 @@ const HOMES: Sql = over!(
         AND v.id = s.vnet"
 );
 
-const RANGES: Sql = over!(
-    "SELECT b.node, e.first, e.next, e.leaving FROM ",
-    "$1",
-    " AS wanted CROSS JOIN block AS b CROSS JOIN extent AS e
-    WHERE b.node = CAST(wanted.value ->> 0 AS BIGINT) AND e.block = b.id
-    ORDER BY e.first"
-);
-
-macro_rules! resting {
-    ($list:literal, $rows:literal) => {
+// What a block's tile holds and what of it rests is one reading of its part of the ledger: a JSON list of the number and
+// of `[offset, since]`, those after the time that is named with the block.
+macro_rules! tiles {
+    ($list:literal, $values:literal, $group:literal) => {
         concat!(
-            "SELECT b.node, a.at_offset, a.since FROM ",
+            "WITH wanted AS MATERIALIZED (
+                SELECT CAST(value ->> 0 AS BIGINT) AS block, CAST(value ->> 1 AS BIGINT) AS rests_since FROM ",
             $list,
-            " AS wanted CROSS JOIN block AS b CROSS JOIN pool AS p CROSS JOIN extent AS e CROSS JOIN ",
-            $rows,
-            "
-            WHERE b.node = CAST(wanted.value ->> 0 AS BIGINT) AND p.id = b.pool AND e.block = b.id
-                AND a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next
-                AND a.state = 'released' AND a.since > $2 - p.rest_seconds * 1000
-            ORDER BY a.at_offset"
+            ")
+            SELECT e.block, e.first, e.next, e.leaving,
+                CAST((SELECT ",
+            $values,
+            "(COUNT(*) FILTER (WHERE a.state = 'held'), ",
+            $group,
+            "(",
+            $values,
+            "(a.at_offset, a.since))
+                    FILTER (WHERE a.state = 'released' AND a.since > wanted.rests_since))
+                 FROM allocation AS a
+                 WHERE a.subnet = e.subnet AND a.at_offset >= e.first AND a.at_offset < e.next) AS TEXT) AS ledger
+            FROM wanted CROSS JOIN extent AS e
+            WHERE e.block = wanted.block
+            ORDER BY e.first"
         )
     };
 }
 
-const RESTING: Sql = Sql {
-    sqlite: resting!("json_each($1)", "allocation AS a"),
-    // Where few addresses of the ledger are released PostgreSQL would begin with those, by reading all of it. OFFSET keeps
-    // it from that.
-    postgres: resting!(
-        "jsonb_array_elements($1::jsonb)",
-        "LATERAL (SELECT * FROM allocation
-                  WHERE allocation.subnet = e.subnet
-                    AND allocation.at_offset >= e.first AND allocation.at_offset < e.next
-                  OFFSET 0) AS a"
-    ),
+const TILES: Sql = Sql {
+    sqlite: tiles!("json_each($1)", "json_array", "json_group_array"),
+    postgres: tiles!("jsonb_array_elements($1::jsonb)", "json_build_array", "json_agg"),
 };
 
 const CONFLICTS: Sql = over!(
@@ -138,7 +132,7 @@ const CONFLICTS: Sql = over!(
     ORDER BY c.at_offset"
 );
 
-statements!(BY_NAME, BY_ID, BY_CLAIMS, HOMES, RANGES, RESTING, CONFLICTS);
+statements!(BY_NAME, BY_ID, BY_CLAIMS, HOMES, TILES, CONFLICTS);
 
 /// A node with its block, without what it shares with others.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -162,7 +156,6 @@ pub(super) struct OwnRow {
     pub(super) version: i64,
     pub(super) block: i64,
     block_version: i64,
-    pub(super) allocations: i64,
 }
 
 /// Pool, subnet and VNet of a node.
@@ -293,12 +286,12 @@ impl OwnRow {
     fn view(&self, home: &Home, parts: &Parts, now: i64) -> Result<Versioned<Node>> {
         let line = home.line;
         let nowhere = || corrupt(format!("block of node {} leaves its subnet", self.name));
-        let block = parts.blocks.get(&self.id).cloned().unwrap_or_default();
-        let leaving = block.leaves.iter().map(|leaving| leaving.extent).collect();
+        let Lot { footprint, held, resting } = parts.lots.get(&self.block).cloned().unwrap_or_default();
+        let leaving = footprint.leaves.iter().map(|leaving| leaving.extent).collect();
         let ranges = |extents: Vec<Extent>| -> Result<Vec<Range>> {
             joined(extents).into_iter().map(|extent| Range::of(line, extent).ok_or_else(nowhere)).collect()
         };
-        let resting = parts.resting.get(&self.id).into_iter().flatten().map(|&(at, since)| {
+        let resting = resting.into_iter().map(|(at, since)| {
             let address = line.address_at(Offset(at.cast_unsigned())).ok_or_else(nowhere)?;
             Ok(RestingAddress { address, age_seconds: age_seconds(since, now) })
         });
@@ -320,7 +313,7 @@ impl OwnRow {
             claim: Claim(self.claim.cast_unsigned()),
             block: Block {
                 version: BlockVersion(self.block_version.cast_unsigned()),
-                ranges: ranges(block.stays)?,
+                ranges: ranges(footprint.stays)?,
                 leaving: ranges(leaving)?,
             },
             network: home.network.clone(),
@@ -332,7 +325,7 @@ impl OwnRow {
             deletion: self.deletion.clone(),
             resting: resting.collect::<Result<_>>()?,
             conflicts: conflicts.collect::<Result<_>>()?,
-            allocations: self.allocations.cast_unsigned(),
+            allocations: held,
             last_contact: self.last_contact.map(timestamp).transpose()?,
             credential: parts.credentials.get(&self.name).cloned(),
             claimed_at: timestamp(self.claimed_at)?,
@@ -341,32 +334,60 @@ impl OwnRow {
     }
 }
 
-/// What hangs on nodes, by their row ids.
+/// A tile of a block, and of the ledger what lies on it.
+#[derive(Debug, sqlx::FromRow)]
+struct TileOfBlock {
+    block: i64,
+    first: i64,
+    next: i64,
+    leaving: Option<i64>,
+    ledger: String,
+}
+
+/// What the ledger has of a tile: how many addresses are held, and offsets that rest with since when.
+type OnTile = (u64, Option<Vec<(i64, i64)>>);
+
+/// A node's block, and what of it is in use.
+#[derive(Debug, Clone, Default)]
+struct Lot {
+    footprint: Footprint,
+    held: u64,
+    /// In the order of addresses.
+    resting: Vec<(i64, i64)>,
+}
+
+/// What hangs on nodes.
 #[derive(Debug, Default)]
 struct Parts {
-    blocks: HashMap<i64, Footprint>,
-    resting: HashMap<i64, Vec<(i64, i64)>>,
+    /// By the row ids of the blocks.
+    lots: HashMap<i64, Lot>,
+    /// By the row ids of the nodes.
     conflicts: HashMap<i64, Vec<(i64, String, i64)>>,
     /// By name: a token may be there before its node.
     credentials: HashMap<String, NodeCredential>,
 }
 
 impl Parts {
-    async fn of(tx: &mut Tx, rows: &[OwnRow], now: i64) -> Result<Self> {
-        let ids = column(rows.iter().map(|row| row.id))?;
+    async fn of(tx: &mut Tx, nodes: &[(&OwnRow, &Home)], now: i64) -> Result<Self> {
+        let rests = |home: &Home| home.rest_seconds.get().cast_signed() * 1000;
+        let blocks: Vec<_> = nodes.iter().map(|(row, home)| (row.block, now - rests(home))).collect();
         let mut parts = Self::default();
-        let tiles: Vec<(i64, i64, i64, Option<i64>)> = tx.fetch_all(RANGES, args![ids.clone()]).await?;
-        for (node, first, next, leaving) in tiles {
-            tiling::add(parts.blocks.entry(node).or_default(), first, next, leaving)?;
+        for tile in tx.fetch_all::<TileOfBlock>(TILES, args![rows(&blocks)?]).await? {
+            let lot = parts.lots.entry(tile.block).or_default();
+            tiling::add(&mut lot.footprint, tile.first, tile.next, tile.leaving)?;
+            let (held, resting): OnTile = serde_json::from_str(&tile.ledger).map_err(corrupt)?;
+            lot.held += held;
+            lot.resting.extend(resting.into_iter().flatten());
         }
-        for (node, at, since) in tx.fetch_all::<(i64, i64, i64)>(RESTING, args![ids.clone(), now]).await? {
-            parts.resting.entry(node).or_default().push((at, since));
+        for lot in parts.lots.values_mut() {
+            lot.resting.sort_unstable();
         }
+        let ids = column(nodes.iter().map(|(row, _)| row.id))?;
         let conflicts: Vec<(i64, i64, String, i64)> = tx.fetch_all(CONFLICTS, args![ids]).await?;
         for (node, at, mac, seen) in conflicts {
             parts.conflicts.entry(node).or_default().push((at, mac, seen));
         }
-        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        let names: Vec<&str> = nodes.iter().map(|(row, _)| row.name.as_str()).collect();
         parts.credentials = tokens::shown_by_nodes(tx, &names, now).await?;
         Ok(parts)
     }
@@ -375,13 +396,12 @@ impl Parts {
 /// Nodes as the API shows them, in the order of their rows.
 pub(super) async fn views(tx: &mut Tx, rows: &[OwnRow], now: i64) -> Result<Vec<Versioned<Node>>> {
     let homes = homes(tx, rows).await?;
-    let parts = Parts::of(tx, rows, now).await?;
-    rows.iter()
-        .map(|row| {
-            let home = homes.get(&(row.pool, row.subnet));
-            row.view(home.ok_or_else(|| corrupt(format!("node {} is nowhere", row.name)))?, &parts, now)
-        })
-        .collect()
+    let nowhere = |row: &OwnRow| corrupt(format!("node {} is nowhere", row.name));
+    let homes_of = rows.iter().map(|row| homes.get(&(row.pool, row.subnet)).ok_or_else(|| nowhere(row)));
+    let homes_of: Vec<&Home> = homes_of.collect::<Result<_>>()?;
+    let nodes: Vec<(&OwnRow, &Home)> = rows.iter().zip(homes_of).collect();
+    let parts = Parts::of(tx, &nodes, now).await?;
+    nodes.into_iter().map(|(row, home)| row.view(home, &parts, now)).collect()
 }
 
 /// What nodes share, by the row ids of their pools and subnets.
@@ -394,8 +414,9 @@ async fn homes(tx: &mut Tx, nodes: &[OwnRow]) -> Result<HashMap<(i64, i64), Home
 
 /// One node as the API shows it.
 pub(super) async fn view(tx: &mut Tx, row: &NodeRow, now: i64) -> Result<Versioned<Node>> {
-    let parts = Parts::of(tx, std::slice::from_ref(&row.own), now).await?;
-    row.own.view(&Home::of(&row.home)?, &parts, now)
+    let home = Home::of(&row.home)?;
+    let parts = Parts::of(tx, &[(&row.own, &home)], now).await?;
+    row.own.view(&home, &parts, now)
 }
 
 /// The nodes of these claims, in their order.
