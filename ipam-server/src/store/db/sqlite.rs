@@ -67,7 +67,7 @@ impl SqliteDb {
         let writer = patiently(async || pool(1).connect_with(options.clone()).await).await?;
         // Four of them; what they read again and again is little.
         // A page of a list crosses from SQLite's thread at once, not fifty rows at a time.
-        let reading = options.read_only(true).pragma("cache_size", "-4096").row_buffer_size(1024);
+        let reading = options.read_only(true).pragma("cache_size", "-2048").row_buffer_size(1024);
         let readers = pool(4).connect_with(reading).await?;
         Ok(Self { writer, readers })
     }
